@@ -1,0 +1,1 @@
+"""Agents: whatever answers a prompt, and the wrappers that are agents around agents."""

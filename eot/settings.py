@@ -1,0 +1,172 @@
+"""The settings: `eot.toml`, and `EOT_...` variables that win over it (`EOT_COUNCILS__DEFAULT__ROUNDS=1`).
+
+A wrong setting is refused with its key, what was read and what would be right. Which agents exist when there is no
+file is not decided here: that is a choice of real things, and those are made in `api/compose.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from eot.errors import SettingsError
+
+Count = Annotated[int, Field(ge=1)]
+StopRule = Literal["unanimous", "majority", "stable"]
+VoteMethod = Literal["auto", "majority", "confidence", "emb_a_s", "word_a_f", "char_a_f", "sum"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AgentSettings(_Table):
+    """One `[agents.NAME]` table. `model` is any LiteLLM model string, or `local/...`, `replay/FILE`, `scripted`."""
+
+    model: str = Field(min_length=1)
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: Count = 512
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    """Added to the run's own seed, so that two agents with one model do not write the same text."""
+    instructions: str = ""
+    """A sentence or two put before every prompt of this agent."""
+    base_url: str | None = None
+    """Where an OpenAI-compatible server of yours listens. Only this file can name an address."""
+    api_key: SecretStr | None = None
+    api_key_env: str | None = None
+    deadline: float = Field(default=300, gt=0)
+    """Seconds for one turn, retries included; then the agent is silent for that round."""
+    retries: int = Field(default=3, ge=0, le=10)
+    weight: float = Field(default=1.0, gt=0)
+    """What this agent's ballot counts in the vote."""
+    input_usd_per_million: float | None = Field(default=None, ge=0)
+    output_usd_per_million: float | None = Field(default=None, ge=0)
+    """Prices that win over what LiteLLM knows. Neither known: the cost is shown as unknown, never 0."""
+    script: tuple[str, ...] = ()
+    """What a `scripted` agent says, one text a round; the last one is repeated."""
+
+
+class BudgetSettings(_Table):
+    """Caps of one run. None: no cap."""
+
+    calls: Count | None = None
+    tokens: Count | None = None
+    usd: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
+
+
+class CouncilSettings(_Table):
+    """One `[councils.NAME]` table: who sits, in which topology, when they stop, how they vote."""
+
+    agents: tuple[str, ...] = Field(min_length=1)
+    """Strongest first: it sits at the hub, or the root."""
+    topology: str = "report"
+    rounds: int = Field(default=2, ge=0, le=20)
+    """Exchange rounds at most; round 0, each agent alone, is not counted."""
+    stop: tuple[StopRule, ...] = ("unanimous", "majority")
+    vote: VoteMethod = "auto"
+    wsdm: bool = False
+    """Similarities to the digit as the WSDM Cup 2024 winner computed them."""
+    mode: Literal["default", "eot-compat"] = "default"
+    quorum: Count | None = None
+    """Agents that must have spoken for a verdict. Unset: half of the seats, rounded up."""
+    budget: BudgetSettings = BudgetSettings()
+
+
+class EmbedSettings(_Table):
+    """The model of the embedding vote: a catalogue name or a folder with a sentence-transformers model."""
+
+    model: str = "all-minilm-l6-v2"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EOT_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "eot")
+    """Where weights, kept calls and runs lie."""
+    threads: Count | None = None
+    """Processor threads of the local engine. Unset: the cores of this machine, two at least left to no one else."""
+    parallel: Count = 4
+    """Requests that one local model serves at once."""
+    context: Count = 4096
+    """Tokens of context for each of those requests."""
+    agents: Mapping[str, AgentSettings] = Field(default_factory=dict)
+    councils: Mapping[str, CouncilSettings] = Field(default_factory=dict)
+    topologies: Mapping[str, Mapping[str, tuple[str, ...]]] = Field(default_factory=dict)
+    """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
+    embed: EmbedSettings = EmbedSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read `eot.toml` (or `path`, or nothing when there is no file) and the environment.
+
+    Raises:
+        SettingsError: the file is not TOML, or a key or a value is wrong; every fault is named.
+    """
+    name = str(path) if path else "eot.toml"
+    try:
+        text = (path or Path("eot.toml")).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path:
+            raise SettingsError(f"there is no file {name}") from None
+        text = ""
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"{name} cannot be read: {fault}") from fault
+    try:
+        return Settings(**tomllib.loads(text))
+    except tomllib.TOMLDecodeError as fault:
+        raise SettingsError(f"{name} is not valid TOML: {fault}") from fault
+    except ValidationError as fault:
+        lines = "\n".join(f"  {_explain(error)}" for error in fault.errors())
+        raise SettingsError(f"{name} or an EOT_ variable is wrong:\n{lines}") from fault
+
+
+def _explain(error: Any) -> str:
+    """One fault as a sentence: the key, what was read, what would be right. Never shows a secret."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(error["loc"][:-1])
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        return f"{path}: no such key; {meant}known: {', '.join(sorted(known))}"
+    read = "a secret" if "key" in str(error["loc"][-1]) else repr(error["input"])[:80]
+    if error["type"] == "missing":
+        return f"{path}: this key is required"
+    return f"{path}: read {read}; {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "agents": AgentSettings,
+    "councils": CouncilSettings,
+    "budget": BudgetSettings,
+    "embed": EmbedSettings,
+}
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    table = reduce(lambda found, part: _TABLES.get(str(part), found), location, Settings)
+    return list(table.model_fields)

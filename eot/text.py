@@ -1,0 +1,33 @@
+"""Text that comes from outside, before anything is done with it: what cannot be sent, and what must not be shown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_CHARACTERS = 200_000
+"""The longest question, with its context, that is taken: past it no catalogue model could read it anyway."""
+
+# Tags (U+E0000..), variation selectors, zero-width and bidirectional marks: invisible carriers of instructions.
+_INVISIBLE = re.compile(
+    "[\U000e0000-\U000e007f\ufe00-\ufe0f\U000e0100-\U000e01ef\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
+_KEPT_CONTROLS = "\n\t"
+
+
+def fault_in(text: str) -> str:
+    """Say what keeps this text from being sent to a model, or return "" when nothing does."""
+    if (at := text.find("\0")) >= 0:
+        return f"character {at:,} is a NUL, which no model can read; remove it"
+    for at, character in enumerate(text):
+        if "\ud800" <= character <= "\udfff":
+            return f"character {at:,} is a lone surrogate (U+{ord(character):04X}); the text is not valid Unicode"
+    return ""
+
+
+def clean(text: str) -> str:
+    """A model's text made safe to quote and to print: no control, escape, surrogate or invisible characters."""
+    text = _INVISIBLE.sub("", text.replace("\r\n", "\n"))
+    return "".join(
+        character for character in text if character in _KEPT_CONTROLS or unicodedata.category(character) not in ("Cc", "Cs")
+    )

@@ -1,0 +1,1 @@
+"""Datasets, baselines and comparisons at equal budget."""

@@ -1,0 +1,1 @@
+"""Reading answers and voting on them: plain functions of plain values."""
