@@ -6,7 +6,7 @@ definition. What can be derived is a property, never a field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator, model_validator
@@ -87,9 +87,14 @@ class Message(Frozen):
 
 
 class Prompt(Frozen):
-    """What one agent is asked once. `run_id` and `round` say where it belongs, so that a paid answer can be kept."""
+    """What one agent is asked once.
+
+    `run_id` and `round` say where it belongs, so that a paid answer can be kept; `question` is the text that was
+    asked, without the instructions around it, so that a recorded answer can be found.
+    """
 
     messages: tuple[Message, ...]
+    question: str = ""
     run_id: str = ""
     round: int = 0
     seed: int | None = None
@@ -203,7 +208,7 @@ class Exchange(Frozen):
         """Each seat's last thought, in seat order: what the verdict is voted on."""
         return self._by_seat(self.thoughts)
 
-    def _by_seat(self, thoughts) -> Mapping[str, Thought]:  # type: ignore[no-untyped-def]
+    def _by_seat(self, thoughts: Iterable[Thought]) -> Mapping[str, Thought]:
         said = {thought.agent: thought for thought in thoughts}
         return {seat: said[seat] for seat in self.seats if seat in said}
 
