@@ -1,1 +1,36 @@
-"""Agents: whatever answers a prompt, and the wrappers that are agents around agents."""
+"""Agents: whatever answers a prompt, and the wrappers that are agents around agents.
+
+The wrappers stand in this order: Briefed(Budgeted(Memo(Deadline(Retry(Watched(Checked(agent))))))). So a recalled
+reply costs no time and no retry, the deadline covers all attempts, each attempt is watched, and an empty reply is
+watched as such. Importing this package loads no model library: each agent does so at its first call.
+"""
+
+from agents.briefed import Briefed
+from agents.budget import Budget, Budgeted
+from agents.checked import Checked
+from agents.deadline import Deadline
+from agents.hosted import HostedAgent, Prices
+from agents.memo import Memo
+from agents.replay import ReplayAgent
+from agents.retry import Retry
+from agents.scripted import Line, ScriptedAgent
+from agents.store import CallStore
+from agents.watched import CallRecord, Watched
+
+__all__ = [
+    "Briefed",
+    "Budget",
+    "Budgeted",
+    "CallRecord",
+    "CallStore",
+    "Checked",
+    "Deadline",
+    "HostedAgent",
+    "Line",
+    "Memo",
+    "Prices",
+    "ReplayAgent",
+    "Retry",
+    "ScriptedAgent",
+    "Watched",
+]

@@ -1,0 +1,233 @@
+"""Models that others host, or that an OpenAI-compatible server of one's own serves. The one module that knows LiteLLM.
+
+LiteLLM is used as a plain library: it retries nothing (Retry does), waits for nothing (Deadline does), phones nobody,
+logs nothing and takes its prices from its own package. Importing it costs seconds: it happens in a thread, at the
+first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from agents.checked import MAX_REPLY_CHARACTERS
+from agents.faults import call_error
+from eot.errors import AuthError, CallError, InputError, OversizedReplyError, TransientError
+from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
+
+
+class Prices(Frozen):
+    """US dollars for a million tokens."""
+
+    input_usd_per_million: float = Field(ge=0)
+    output_usd_per_million: float = Field(ge=0)
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        return (input_tokens * self.input_usd_per_million + output_tokens * self.output_usd_per_million) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedAgent:
+    """Asks `model`, any LiteLLM model string (`anthropic/...`, `openai/...`), and streams what it writes.
+
+    With `base_url`, which only the operator's configuration may name, `openai/NAME` speaks to a server of one's own;
+    that server is sent `api_key` or a placeholder, never a key that was found in the environment for someone else.
+    Without it a missing `api_key` is looked up in the environment under the provider's usual name; `key_variable` is
+    the name that messages then tell. Sampling that the provider does not know is left out.
+    """
+
+    name: str
+    model: str
+    temperature: float = 0.7
+    top_p: float = 0.95
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    api_key: SecretStr | None = None
+    key_variable: str = ""
+    base_url: str | None = None
+    prices: Prices | None = None
+
+    async def ask(self, prompt: Prompt, hear: Hear | None = None) -> Reply:
+        """Answer the prompt.
+
+        Raises:
+            InputError: LiteLLM knows no such model string.
+            AuthError: the key is missing or refused.
+            RateLimitedError: asked too fast.
+            ContextOverflowError: the prompt does not fit.
+            TransientError: unavailable, cut off, or ended before it was finished.
+            OversizedReplyError: it wrote more than 400,000 characters and was cut off.
+            CallError: anything else that the provider says.
+        """
+        started = time.perf_counter()
+        await asyncio.to_thread(self._check)
+        texts: list[str] = []
+        size, finish, usage = 0, "stop", None
+        async with aclosing(self._chunks(prompt)) as chunks:
+            async for chunk in chunks:
+                usage = getattr(chunk, "usage", None) or usage
+                text, thinking, ended = _read(chunk)
+                finish = ended or finish
+                size += len(text) + len(thinking)
+                self._refuse_endless(size)
+                if text:
+                    texts.append(text)
+                    if hear:
+                        hear(Delta(text=text))
+        written = "".join(texts)
+        return Reply(
+            text=written,
+            usage=self._usage(prompt, written, usage),
+            finish=_finish(finish),
+            seconds=time.perf_counter() - started,
+        )
+
+    async def is_priced(self) -> bool:
+        """Whether what a call costs can be known."""
+        return (await asyncio.to_thread(self._cost, 1_000, 1_000)) is not None
+
+    @property
+    def _who(self) -> str:
+        return f"{self.name} ({self.model})"
+
+    async def _chunks(self, prompt: Prompt) -> AsyncGenerator[Any, None]:
+        """LiteLLM's chunks; its exceptions become ours. Closing this closes the connection."""
+        stream: Any = None
+        try:
+            stream = await _litellm().acompletion(**self._request(prompt))
+            async for chunk in stream:
+                yield chunk
+            self._refuse_half(stream)
+        except CallError:
+            raise
+        except Exception as caught:  # noqa: BLE001 - LiteLLM raises its own, openai's, httpx's and plain errors
+            fault = caught
+        else:
+            return
+        finally:
+            if stream is not None:
+                await stream.aclose()
+        # Raised out here, not in the handler: a chained traceback would print the provider's words, key and all.
+        raise call_error(fault, self._who, self._key_hint, self._secrets)
+
+    def _refuse_endless(self, size: int) -> None:
+        if size > MAX_REPLY_CHARACTERS:
+            raise OversizedReplyError(
+                f"{self._who} wrote more than {MAX_REPLY_CHARACTERS:,} characters; it was cut off"
+            )
+
+    def _refuse_half(self, stream: Any) -> None:
+        """LiteLLM invents a "stop" for a connection that was closed in mid-sentence."""
+        if not (stream.received_finish_reason or stream.intermittent_finish_reason):
+            raise TransientError(f"{self._who}: the reply ended before it was finished")
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        given = {
+            "api_key": self.api_key.get_secret_value() if self.api_key else ("none" if self.base_url else None),
+            "base_url": self.base_url,
+            "stop": list(self.stop) or None,
+            "seed": prompt.seed,
+        }
+        return {
+            "model": self.model,
+            "messages": [message.model_dump() for message in prompt.messages],
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "num_retries": 0,
+            "max_retries": 0,
+            **{name: value for name, value in given.items() if value is not None},
+        }
+
+    def _check(self) -> None:
+        """Refuse what cannot work before anything is sent."""
+        try:
+            name, provider, _, _ = _litellm().get_llm_provider(self.model, api_base=self.base_url)
+        except Exception:  # noqa: BLE001 - its exact type changes with LiteLLM's version
+            name = provider = ""
+        if not name:
+            raise InputError(
+                f"agents.{self.name}: LiteLLM knows no provider for the model {self.model!r}; write PROVIDER/MODEL, "
+                "such as anthropic/NAME, or openai/NAME with a base_url for an OpenAI-compatible server"
+            )
+        if not self.api_key and not self.base_url and (missing := _missing_keys(self.model)):
+            names = self.key_variable or " or ".join(missing)
+            raise AuthError(f"{self._who}: there is no key for {provider}; set {names}")
+
+    @property
+    def _key_hint(self) -> str:
+        where = self.key_variable or ("its api_key or api_key_env" if self.base_url else "its provider's variable")
+        return f"see {where}"
+
+    @property
+    def _secrets(self) -> list[str]:
+        return [self.api_key.get_secret_value()] if self.api_key else []
+
+    def _usage(self, prompt: Prompt, written: str, told: Any) -> Usage:
+        """What the provider says was used; counted by LiteLLM's tokenizer when it says nothing."""
+        if told is None:
+            count = _litellm().token_counter
+            messages = [message.model_dump() for message in prompt.messages]
+            sent, got = count(model=self.model, messages=messages), count(model=self.model, text=written)
+        else:
+            sent, got = told.prompt_tokens or 0, told.completion_tokens or 0
+        return Usage(calls=1, input_tokens=sent, output_tokens=got, cost_usd=self._cost(sent, got, told))
+
+    def _cost(self, sent: int, got: int, told: Any = None) -> float | None:
+        """US dollars; None when nobody knows. A zero of LiteLLM's is not believed: it also stands for "unknown".
+
+        A server of one's own may go by the name of a model that costs money elsewhere: only our own prices count.
+        """
+        if self.prices:
+            return self.prices.cost(sent, got)
+        if self.base_url:
+            return None
+        try:
+            costs = _litellm().cost_per_token(
+                model=self.model, prompt_tokens=sent, completion_tokens=got, usage_object=told
+            )
+        except Exception:  # noqa: BLE001 - any failure to price means that the price is unknown
+            return None
+        return sum(costs) or None
+
+
+def _read(chunk: Any) -> tuple[str, str, str | None]:
+    """A chunk's text, its hidden reasoning (paid for, but not part of the reply) and why it ended, if it did."""
+    if not chunk.choices:
+        return "", "", None
+    choice = chunk.choices[0]
+    return choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or "", choice.finish_reason
+
+
+def _finish(reason: str) -> Finish:
+    return "length" if reason == "length" else "stop"
+
+
+def _missing_keys(model: str) -> list[str]:
+    told = _litellm().validate_environment(model)
+    return [] if told["keys_in_environment"] else list(told["missing_keys"])
+
+
+@cache
+def _litellm() -> Any:
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the import fetches a price list
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else the import reads a .env of the current folder
+    import litellm  # noqa: PLC0415 - seconds and 140 MB, wanted only by those who ask a hosted model
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.drop_params = True
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).disabled = True  # at DEBUG they write prompts and headers
+    return litellm

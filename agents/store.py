@@ -1,0 +1,79 @@
+"""The file of paid calls: one SQLite table that survives kill -9 and serves several processes at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from eot.errors import InputError
+
+_BUSY_SECONDS = 30.0
+
+_SCHEMA = """
+create table if not exists calls (
+    run_id text not null, agent text not null, round integer not null, digest text not null,
+    reply text not null, created text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    primary key (run_id, agent, round, digest)
+) without rowid
+"""
+
+
+@dataclass(frozen=True)
+class CallKey:
+    """What identifies one call. `digest` stands for the prompt, the model and its sampling, none of which is kept."""
+
+    run_id: str
+    agent: str
+    round: int
+    digest: str
+
+
+class CallStore:
+    """Replies by key, as JSON. Blocking: call it from a thread. Safe from any thread and from several processes.
+
+    WAL with synchronous=NORMAL: what was put survives the death of the process at any instant; only a power cut may
+    lose the last replies. The file is readable by its owner alone, since replies may hold what users asked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file.
+
+        Raises:
+            InputError: the path is no such file, or cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Made before SQLite opens it: the -wal and -shm files beside it then take the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = normal")
+            self._connection.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as fault:
+            raise InputError(f"paid calls cannot be kept in {path}: {fault}; name another file") from fault
+        self._lock = threading.Lock()
+
+    def find(self, key: CallKey) -> str | None:
+        where = "run_id = ? and agent = ? and round = ? and digest = ?"
+        with self._lock:
+            row = self._connection.execute(f"select reply from calls where {where}", _values(key)).fetchone()  # noqa: S608 - constants
+        return str(row[0]) if row else None
+
+    def put(self, key: CallKey, reply: str) -> None:
+        """Keep a reply. When it returns, the reply is on the file."""
+        insert = "insert or replace into calls (run_id, agent, round, digest, reply) values (?, ?, ?, ?, ?)"
+        with self._lock:
+            self._connection.execute(insert, (*_values(key), reply))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+
+def _values(key: CallKey) -> tuple[str, str, int, str]:
+    return key.run_id, key.agent, key.round, key.digest
