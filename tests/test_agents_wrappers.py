@@ -1,0 +1,261 @@
+"""Retry, deadline, budget, checks and watching: each an agent around an agent."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import Budget, Budgeted, CallRecord, Checked, Deadline, Retry, ScriptedAgent, Watched
+from eot.errors import (
+    AuthError,
+    BudgetSpentError,
+    CallError,
+    DeadlineError,
+    EmptyReplyError,
+    OversizedReplyError,
+    RateLimitedError,
+    SettingsError,
+    TransientError,
+)
+from eot.settings import BudgetSettings
+from eot.types import Delta, Message, Prompt, Reply, Usage
+
+
+def prompt(text="What is 2 + 2?", **fields):
+    return Prompt(messages=(Message(role="user", content=text),), **fields)
+
+
+def failing(*faults: Exception, then: str = "four at last") -> Callable[[Prompt], str]:
+    """A line that raises each fault once, then says its text."""
+    left = list(faults)
+
+    def line(_: Prompt) -> str:
+        if left:
+            raise left.pop(0)
+        return then
+
+    return line
+
+
+class Stumbling:
+    """Says half of its text before it fails, once: what a cut connection looks like."""
+
+    name = "stumbling"
+
+    def __init__(self):
+        self.asked = 0
+
+    async def ask(self, prompt, hear=None):
+        self.asked += 1
+        if hear:
+            hear(Delta(text="half "))
+        if self.asked == 1:
+            raise TransientError("cut off")
+        if hear:
+            hear(Delta(text="whole"))
+        return Reply(text="half whole")
+
+
+async def test_a_call_that_failed_in_passing_is_asked_again_and_every_attempt_counted():
+    agent = Retry(ScriptedAgent("a", [failing(TransientError("busy"), TransientError("busy"))]), 3, first_wait=0.01)
+    reply = await agent.ask(prompt())
+    assert (reply.text, reply.usage.calls) == ("four at last", 3)
+
+
+async def test_retries_end_and_the_last_error_goes_up():
+    faults = [TransientError(str(k)) for k in range(9)]
+    with pytest.raises(TransientError, match=r"^2$"):
+        await Retry(ScriptedAgent("a", [failing(*faults)]), 2, first_wait=0.001).ask(prompt())
+
+
+async def test_what_cannot_get_better_is_not_asked_again():
+    agent = ScriptedAgent("a", [failing(AuthError("no key"))])
+    with pytest.raises(AuthError):
+        await Retry(agent, 5, first_wait=0.001).ask(prompt())
+    assert (await agent.ask(prompt())).text == "four at last"
+
+
+async def test_a_retry_after_is_waited_for():
+    agent = Retry(ScriptedAgent("a", [failing(RateLimitedError("slow", retry_after=0.3))]), first_wait=0.01)
+    started = time.perf_counter()
+    await agent.ask(prompt())
+    assert 0.3 <= time.perf_counter() - started < 1
+
+
+async def test_a_retry_after_beyond_our_patience_goes_up_at_once():
+    agent = Retry(ScriptedAgent("a", [failing(RateLimitedError("slow", retry_after=3600))]), longest_wait=60)
+    started = time.perf_counter()
+    with pytest.raises(RateLimitedError):
+        await agent.ask(prompt())
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_listener_is_told_to_forget_what_it_heard_before_a_new_attempt():
+    heard: list[Delta] = []
+    reply = await Retry(Stumbling(), first_wait=0.001).ask(prompt(), heard.append)
+    assert heard == [Delta(text="half "), Delta(restart=True), Delta(text="half "), Delta(text="whole")]
+    assert reply.text == "half whole"
+
+
+async def test_nothing_is_forgotten_when_nothing_was_heard():
+    heard: list[Delta] = []
+    agent = ScriptedAgent("a", [failing(TransientError("busy"), then="x")])
+    await Retry(agent, first_wait=0.001).ask(prompt(), heard.append)
+    assert heard == [Delta(text="x")]
+
+
+@given(attempt=st.integers(0, 40), first=st.floats(0.001, 10), asked=st.none() | st.floats(0, 60))
+def test_a_wait_is_never_shorter_than_asked_nor_longer_than_promised(attempt, first, asked):
+    fault = TransientError("x") if asked is None else RateLimitedError("x", asked)
+    wait = Retry(ScriptedAgent("a", ["x"]), first_wait=first)._wait(attempt, fault)
+    assert (asked or 0) <= wait <= (asked or 0) + min(60, first * 2**attempt)
+
+
+async def test_a_deadline_ends_a_call_that_hangs():
+    started = time.perf_counter()
+    with pytest.raises(DeadlineError, match=r"^a did not answer within 0\.1 s$"):
+        await Deadline(ScriptedAgent("a", ["!hang"]), 0.1).ask(prompt())
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_deadline_covers_all_attempts_and_the_waits_between_them():
+    faults = [RateLimitedError("slow", 0.2) for _ in range(9)]
+    with pytest.raises(DeadlineError):
+        await Deadline(Retry(ScriptedAgent("a", [failing(*faults)]), 9), 0.3).ask(prompt())
+
+
+async def test_a_timeout_inside_the_agent_is_not_taken_for_the_deadline():
+    agent = ScriptedAgent("a", [failing(TimeoutError("its own"), TimeoutError("its own"))])
+    with pytest.raises(TimeoutError, match="its own"):
+        await Deadline(agent, 5).ask(prompt())
+    with pytest.raises(TimeoutError, match="its own"):
+        await Budgeted(agent, Budget(BudgetSettings(seconds=5))).ask(prompt())
+
+
+@pytest.mark.parametrize("text", ["!empty", " \n\t ", "\u200b\u2060", "\x1b\x07"])
+async def test_a_reply_of_nothing_is_refused(text):
+    with pytest.raises(EmptyReplyError, match="a answered nothing"):
+        await Checked(ScriptedAgent("a", [text])).ask(prompt())
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_an_endless_reply_is_cut_off(listens):
+    heard: list[Delta] = []
+    with pytest.raises(OversizedReplyError, match="more than 400,000 characters"):
+        await Checked(ScriptedAgent("a", ["!flood"])).ask(prompt(), heard.append if listens else None)
+    assert sum(len(delta.text) for delta in heard) <= 400_000
+
+
+async def test_what_is_handed_on_can_be_printed_and_kept_and_is_what_was_heard():
+    heard: list[Delta] = []
+    said = "fo\x1b[31mur\r\n \ud800is \u202eright\x00"
+    reply = await Checked(ScriptedAgent("a", [said])).ask(prompt(), heard.append)
+    assert reply.text == "fo[31mur\n is right" == "".join(delta.text for delta in heard)
+    assert Reply.model_validate_json(reply.model_dump_json()) == reply
+
+
+async def test_every_attempt_leaves_one_record_however_it_ended():
+    records: list[CallRecord] = []
+    faults = [RateLimitedError("slow"), AuthError("no")]
+    agent = Watched(Checked(ScriptedAgent("a", [failing(*faults, then="a b"), "!empty", "!hang"])), records.append, "m")
+    heard: list[Delta] = []
+    for k in (0, 0, 0, 1):
+        with contextlib.suppress(CallError):
+            await agent.ask(prompt(round=k), heard.append)
+    with pytest.raises(DeadlineError):
+        await Deadline(agent, 0.05).ask(prompt(round=2))
+    assert [record.outcome for record in records] == ["rate limit", "key refused", "ok", "empty", "cancelled"]
+    good, cut = records[2], records[4]
+    assert good.usage.output_tokens == 2
+    assert 0 <= good.first_token_seconds <= good.seconds
+    assert (good.agent, good.model, good.round) == ("a", "m", 0)
+    assert cut.first_token_seconds is None
+    assert cut.seconds >= 0.05
+    assert "".join(delta.text for delta in heard) == "a b"
+
+
+def budgeted(caps, agents=1, script=("one two",), delay=0.0):
+    budget = Budget(BudgetSettings(**caps))
+    return budget, [Budgeted(ScriptedAgent(f"a{k}", script, delay), budget) for k in range(agents)]
+
+
+async def test_agents_asked_in_parallel_do_not_pass_the_cap_on_calls():
+    budget, agents = budgeted({"calls": 3}, agents=8, delay=0.02)
+    results = await asyncio.gather(*(agent.ask(prompt()) for agent in agents), return_exceptions=True)
+    assert sum(isinstance(result, Reply) for result in results) == 3 == budget.spent.calls
+    assert all(isinstance(result, Reply | BudgetSpentError) for result in results)
+    assert budget.exhausted() == "3 calls"
+
+
+async def test_no_call_begins_once_the_tokens_are_spent():
+    budget, [agent] = budgeted({"tokens": 13})
+    for _ in range(2):
+        await agent.ask(prompt())  # 5 words asked, 2 said
+    with pytest.raises(BudgetSpentError, match="a0 was not asked: the run's cap of 13 tokens is reached"):
+        await agent.ask(prompt())
+    assert (budget.spent.tokens, budget.spent.calls) == (14, 2)
+
+
+class Paid:
+    """Each call costs the same, or nobody knows how much."""
+
+    name = "paid"
+
+    def __init__(self, usd):
+        self.usd = usd
+
+    async def ask(self, prompt, hear=None):
+        return Reply(text="x", usage=Usage(calls=1, cost_usd=self.usd))
+
+
+async def test_no_call_begins_once_the_money_is_spent():
+    agent = Budgeted(Paid(0.4), Budget(BudgetSettings(usd=1)))
+    for _ in range(3):
+        await agent.ask(prompt())
+    with pytest.raises(BudgetSpentError, match="1 US dollars"):
+        await agent.ask(prompt())
+
+
+async def test_a_cap_on_money_refuses_an_agent_of_unknown_price_and_says_what_to_set():
+    async def nobody_knows() -> bool:
+        return False
+
+    with pytest.raises(SettingsError, match=r"set input_usd_per_million and output_usd_per_million of agents\.paid"):
+        await Budgeted(Paid(None), Budget(BudgetSettings(usd=1)), nobody_knows).ask(prompt())
+    assert (await Budgeted(Paid(None), Budget(BudgetSettings(calls=1)), nobody_knows).ask(prompt())).text == "x"
+
+
+async def test_a_call_whose_price_turns_out_unknown_ends_a_budget_of_money():
+    agent = Budgeted(Paid(None), Budget(BudgetSettings(usd=1)))
+    await agent.ask(prompt())
+    with pytest.raises(BudgetSpentError, match="a call of unknown price was made"):
+        await agent.ask(prompt())
+
+
+async def test_the_runs_seconds_end_a_call_under_way_and_let_no_other_begin():
+    budget, [agent] = budgeted({"seconds": 0.1}, script=("!hang",))
+    with pytest.raises(BudgetSpentError, match=r"a0 was cut off: the run's 0\.1 seconds are over"):
+        await agent.ask(prompt())
+    with pytest.raises(BudgetSpentError, match=r"the run's cap of 0\.1 seconds is reached"):
+        await agent.ask(prompt())
+    assert budget.spent.calls == 1
+
+
+async def test_a_failed_or_cancelled_call_counts_and_its_reservation_does_not_stay():
+    budget, [agent] = budgeted({"calls": 3}, script=("!fail", "!hang"))
+    with pytest.raises(TransientError):
+        await agent.ask(prompt())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(agent.ask(prompt(round=1)), 0.02)
+    assert (budget.spent.calls, budget.exhausted()) == (2, "")
+
+
+async def test_without_caps_nothing_is_refused():
+    budget, [agent] = budgeted({})
+    for _ in range(20):
+        await agent.ask(prompt())
+    assert (budget.exhausted(), budget.spent.calls) == ("", 20)
