@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -153,7 +152,9 @@ def put(file: BinaryIO, data: bytes, path: Path) -> None:
 
 def as_disk_full(fault: OSError, path: Path) -> WeightsError:
     if fault.errno in _NO_ROOM:
-        return DiskFullError(f"no room for {path}: {fault.strerror}. What came so far is kept; free some and pull again")
+        return DiskFullError(
+            f"no room for {path}: {fault.strerror}. What came so far is kept; free some and pull again"
+        )
     return WeightsError(f"{path} cannot be written: {fault.strerror}")
 
 

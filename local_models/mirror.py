@@ -38,10 +38,10 @@ def pip_settings() -> Mapping[str, str]:
     Raises:
         WeightsError: this Python has no pip.
     """
+    listed = _pip("config", "list")
     found: dict[str, str] = {}
     for section in ("global", "install", ":env:"):
-        for name, value in re.findall(rf"^{section}\.([\w-]+)='(.*)'$", _pip("config", "list"), re.MULTILINE):
-            found[name] = value
+        found |= re.findall(rf"^{section}\.([\w-]+)='(.*)'$", listed, re.MULTILINE)
     found.setdefault("index-url", _built_in_index())
     return found
 

