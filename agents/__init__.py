@@ -10,6 +10,7 @@ from agents.budget import Budget, Budgeted
 from agents.checked import Checked
 from agents.deadline import Deadline
 from agents.hosted import HostedAgent, Prices
+from agents.local import LocalAgent
 from agents.memo import Memo
 from agents.replay import ReplayAgent
 from agents.retry import Retry
@@ -27,6 +28,7 @@ __all__ = [
     "Deadline",
     "HostedAgent",
     "Line",
+    "LocalAgent",
     "Memo",
     "Prices",
     "ReplayAgent",

@@ -228,6 +228,8 @@ def _litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     litellm.drop_params = True
+    # It takes 100 equal chunks for a server's fault, to be asked again; a model that loops would only loop again.
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = MAX_REPLY_CHARACTERS
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # at DEBUG they write prompts and headers
     return litellm
