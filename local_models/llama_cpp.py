@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +23,6 @@ PREFILL_TOKENS = 128
 """Prompt tokens between two looks at the other requests, and at whether this one is still wanted."""
 
 Chunk = dict[str, Any]
-_Call = Callable[[Chunk, Callable[[Chunk], bool]], object]
 
 
 class LlamaCpp:
@@ -60,13 +58,13 @@ class LlamaCpp:
     async def generate(self, messages: Messages, sampling: Sampling, hear: Hear | None = None) -> Generation:
         need_template(self._name, has_one=self._chat)
         request = {"messages": checked(messages)} | _settings(sampling)
-        return await self._run(self._server.handle_chat_completions, request, hear)
+        return await self._run("handle_chat_completions", request, hear)
 
     async def complete(self, prompt: str, sampling: Sampling, hear: Hear | None = None) -> Generation:
         if fault := fault_in(prompt):
             raise InputError(f"the prompt cannot be sent: {fault}")
         request = {"prompt": prompt} | _settings(sampling)
-        return await self._run(self._server.handle_completions, request, hear)
+        return await self._run("handle_completions", request, hear)
 
     async def close(self) -> None:
         for stop in self._stops:
@@ -74,7 +72,7 @@ class LlamaCpp:
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         self._server = None
 
-    async def _run(self, call: _Call, request: Chunk, hear: Hear | None) -> Generation:
+    async def _run(self, handler: str, request: Chunk, hear: Hear | None) -> Generation:
         if self._server is None:
             raise CallError(f"{self._name} has been closed")
         loop, began = asyncio.get_running_loop(), time.perf_counter()
@@ -87,7 +85,7 @@ class LlamaCpp:
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             return stop.is_set()
 
-        job = loop.run_in_executor(self._pool, call, request, told)
+        job = loop.run_in_executor(self._pool, getattr(self._server, handler), request, told)
         job.add_done_callback(lambda _: chunks.put_nowait(None))
         draft = _Draft()
         try:

@@ -17,10 +17,9 @@ def default_threads() -> int:
 
 
 def _siblings(cpu: int) -> str:
+    file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     try:
-        return (
-            Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii").strip()
-        )
+        return file.read_text(encoding="ascii").strip()
     except OSError:
         return str(cpu)
 
