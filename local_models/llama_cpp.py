@@ -61,7 +61,7 @@ class LlamaCpp:
         return await self._run("handle_chat_completions", request, hear)
 
     async def complete(self, prompt: str, sampling: Sampling, hear: Hear | None = None) -> Generation:
-        if fault := fault_in(prompt):
+        if fault := "it is empty" if not prompt else fault_in(prompt):
             raise InputError(f"the prompt cannot be sent: {fault}")
         request = {"prompt": prompt} | _settings(sampling)
         return await self._run("handle_completions", request, hear)

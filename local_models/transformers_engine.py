@@ -71,6 +71,7 @@ class TransformersEngine:
         return cls(model, tokenizer, path.name.removesuffix(".gguf"), parallel=parallel, context=context)
 
     async def generate(self, messages: Messages, sampling: Sampling, hear: Hear | None = None) -> Generation:
+        self._refuse_closed()
         need_template(self._name, has_one=bool(self.tokenizer.chat_template))
         from jinja2 import TemplateError  # noqa: PLC0415  (comes with torch)
 
@@ -83,7 +84,8 @@ class TransformersEngine:
         return await self._run(prompt, sampling, hear)
 
     async def complete(self, prompt: str, sampling: Sampling, hear: Hear | None = None) -> Generation:
-        if fault := fault_in(prompt):
+        self._refuse_closed()
+        if fault := "it is empty" if not prompt else fault_in(prompt):
             raise InputError(f"the prompt cannot be sent: {fault}")
         return await self._run(self.tokenizer.encode(prompt), sampling, hear)
 
@@ -95,9 +97,11 @@ class TransformersEngine:
         await asyncio.to_thread(self._thread.shutdown)
         self.model = self.tokenizer = None
 
-    async def _run(self, prompt: list[int], sampling: Sampling, hear: Hear | None) -> Generation:
+    def _refuse_closed(self) -> None:
         if self._closed:
             raise CallError(f"{self._name} has been closed")
+
+    async def _run(self, prompt: list[int], sampling: Sampling, hear: Hear | None) -> Generation:
         room = self.context_tokens - len(prompt)
         if room < 1:
             raise ContextOverflowError(
@@ -118,7 +122,8 @@ class TransformersEngine:
             while self._waiting:
                 await asyncio.sleep(GATHER_SECONDS)
                 self._running, self._waiting = self._waiting[: self._parallel], self._waiting[self._parallel :]
-                await self._decode([request for request in self._running if request.wanted()])
+                if wanted := [request for request in self._running if request.wanted()]:
+                    await self._decode(wanted)
         finally:
             self._running, self._worker = [], None
 
