@@ -1,1 +1,25 @@
-"""Reading answers and voting on them: plain functions of plain values."""
+"""Plain functions of plain values: reading answers, how alike texts are, and the crowd's vote."""
+
+from scoring.answers_file import AnswerRow, read_answers
+from scoring.ballots import Ballot
+from scoring.kind import choices_in, infer_kind
+from scoring.methods import METHODS, Embed
+from scoring.published import read_as_published, vote_as_published
+from scoring.read import canonical, read_answer, same
+from scoring.vote import vote
+
+__all__ = [
+    "METHODS",
+    "AnswerRow",
+    "Ballot",
+    "Embed",
+    "canonical",
+    "choices_in",
+    "infer_kind",
+    "read_answer",
+    "read_answers",
+    "read_as_published",
+    "same",
+    "vote",
+    "vote_as_published",
+]
