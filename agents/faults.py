@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from eot.errors import AuthError, CallError, ContextOverflowError, RateLimitedError, TransientError
 
+# Several providers' adapters miss the key before anything is sent, and call that a server's fault.
+_NO_KEY = re.compile(r"missing [\w ]*(?:credentials|api.key)", re.IGNORECASE)
 _LONGEST_MESSAGE = 500
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_][\w*.-]{6,}|(?i:bearer)\s+\S+|\bAIza[\w-]{20,}")
 _SECRET_VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$")
@@ -35,8 +37,8 @@ def call_error(fault: Exception, who: str, key_hint: str, secrets: Iterable[str]
     said = scrub(str(fault), secrets)
     if "ContextWindowExceededError" in kind:
         return ContextOverflowError(f"{who}: the prompt does not fit the model's context: {said}", *_numbers(said))
-    if status in (401, 403):
-        return AuthError(f"{who}: the key was refused; {key_hint}. The provider said: {said}")
+    if status in (401, 403) or _NO_KEY.search(said):
+        return AuthError(f"{who}: the key is missing or was refused; {key_hint}. The provider said: {said}")
     if status == 429:
         return RateLimitedError(f"{who}: asked too fast: {said}", retry_after(_headers(fault)))
     cut_off = {"MidStreamFallbackError", "APIConnectionError", "Timeout", "ConnectionError", "TimeoutError"} & kind
@@ -51,6 +53,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(found, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "[key]")
+    text, *_ = text.partition("Traceback (most recent call last)")  # LiteLLM appends one to some messages
     text = " ".join(_KEY_SHAPES.sub("[key]", text).split())
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "..."
 

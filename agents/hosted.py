@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr
 
 from agents.checked import MAX_REPLY_CHARACTERS
 from agents.faults import call_error
-from eot.errors import AuthError, CallError, InputError, OversizedReplyError, TransientError
+from eot.errors import CallError, InputError, OversizedReplyError, TransientError
 from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
 
 
@@ -69,7 +69,7 @@ class HostedAgent:
             CallError: anything else that the provider says.
         """
         started = time.perf_counter()
-        await asyncio.to_thread(self._check)
+        await asyncio.to_thread(self._refuse_unknown_model)
         texts: list[str] = []
         size, finish, usage = 0, "stop", None
         async with aclosing(self._chunks(prompt)) as chunks:
@@ -150,25 +150,26 @@ class HostedAgent:
             **{name: value for name, value in given.items() if value is not None},
         }
 
-    def _check(self) -> None:
-        """Refuse what cannot work before anything is sent."""
+    def _refuse_unknown_model(self) -> None:
         try:
-            name, provider, _, _ = _litellm().get_llm_provider(self.model, api_base=self.base_url)
+            name, *_ = _litellm().get_llm_provider(self.model, api_base=self.base_url)
         except Exception:  # noqa: BLE001 - its exact type changes with LiteLLM's version
-            name = provider = ""
+            name = ""
         if not name:
             raise InputError(
                 f"agents.{self.name}: LiteLLM knows no provider for the model {self.model!r}; write PROVIDER/MODEL, "
                 "such as anthropic/NAME, or openai/NAME with a base_url for an OpenAI-compatible server"
             )
-        if not self.api_key and not self.base_url and (missing := _missing_keys(self.model)):
-            names = self.key_variable or " or ".join(missing)
-            raise AuthError(f"{self._who}: there is no key for {provider}; set {names}")
 
     @property
     def _key_hint(self) -> str:
-        where = self.key_variable or ("its api_key or api_key_env" if self.base_url else "its provider's variable")
-        return f"see {where}"
+        """Where the key should be. Asked only after a failure: some providers take other proofs than a key."""
+        if self.key_variable:
+            return f"see {self.key_variable}"
+        if self.api_key or self.base_url:
+            return f"see api_key or api_key_env of agents.{self.name}"
+        missing = _litellm().validate_environment(self.model)["missing_keys"]
+        return f"set {' or '.join(missing)}" if missing else "see its provider's variable"
 
     @property
     def _secrets(self) -> list[str]:
@@ -212,11 +213,6 @@ def _read(chunk: Any) -> tuple[str, str, str | None]:
 
 def _finish(reason: str) -> Finish:
     return "length" if reason == "length" else "stop"
-
-
-def _missing_keys(model: str) -> list[str]:
-    told = _litellm().validate_environment(model)
-    return [] if told["keys_in_environment"] else list(told["missing_keys"])
 
 
 @cache

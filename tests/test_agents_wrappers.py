@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import Budget, Budgeted, CallRecord, Checked, Deadline, Retry, ScriptedAgent, Watched
+import agents
+from agents import (
+    Briefed,
+    Budget,
+    Budgeted,
+    CallRecord,
+    CallStore,
+    Checked,
+    Deadline,
+    Memo,
+    Retry,
+    ScriptedAgent,
+    Watched,
+)
 from eot.errors import (
     AuthError,
     BudgetSpentError,
@@ -259,3 +273,27 @@ async def test_without_caps_nothing_is_refused():
     for _ in range(20):
         await agent.ask(prompt())
     assert (budget.exhausted(), budget.spent.calls) == ("", 20)
+
+
+def test_the_front_door_names_all_that_a_user_may_touch():
+    named = {name: getattr(agents, name) for name in agents.__all__}
+    public = {name for name, thing in vars(agents).items() if name[0].isupper() and thing in named.values()}
+    imported = {
+        name for name in vars(agents) if not name.startswith("_") and not inspect.ismodule(getattr(agents, name))
+    }
+    assert set(agents.__all__) == public == imported
+
+
+async def test_all_wrappers_together_in_their_order_keep_a_run_alive(tmp_path):
+    store, records = CallStore(tmp_path / "calls.sqlite"), []
+    line = failing(RateLimitedError("slow", 0.01), TransientError("cut"), then="The answer is 4.")
+    budget = Budget(BudgetSettings(calls=5))
+    attempted = Watched(Checked(ScriptedAgent("a", [line])), records.append)
+    kept = Memo(Deadline(Retry(attempted, first_wait=0.001), 5), store, "scripted")
+    agent = Briefed(Budgeted(kept, budget), "Be brief.", seed=1)
+    first = await agent.ask(prompt(run_id="r", seed=1))
+    again = await agent.ask(prompt(run_id="r", seed=1))
+    store.close()
+    assert (first.text, first.usage.calls, again.recalled) == ("The answer is 4.", 3, True)
+    assert [record.outcome for record in records] == ["rate limit", "unavailable", "ok"]
+    assert (budget.spent.calls, agent.name) == (6, "a")
