@@ -13,7 +13,6 @@ import httpx
 
 from eot.errors import DiskFullError, WeightsError
 
-CHUNK = 1 << 20
 ATTEMPTS = 6
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CONNECT_SECONDS = 5.0
@@ -124,7 +123,7 @@ def _forget(part: Path, have: int, heard: Callable[[int], None]) -> None:
 
 def _write(answer: httpx.Response, part: Path, have: int, heard: Callable[[int], None], stop: threading.Event) -> int:
     with guarded_append(part) as file:
-        for chunk in answer.iter_bytes(CHUNK):
+        for chunk in answer.iter_bytes():
             if stop.is_set():
                 raise StoppedError("stopped")
             put(file, chunk, part)

