@@ -74,4 +74,4 @@ Event = Annotated[
 ]
 
 Watch = Callable[[Event], None]
-"""Whoever watches a run is handed each event. It must not block; what it raises ends the run."""
+"""Whoever watches a run is handed each event. It must neither block nor raise."""

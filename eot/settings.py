@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +117,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; there is no third source."""
+        del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
 
@@ -168,5 +169,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    table = reduce(lambda found, part: _TABLES.get(str(part), found), location, Settings)
+    table: type[BaseModel] = Settings
+    for part in location:
+        table = _TABLES.get(str(part), table)
     return list(table.model_fields)

@@ -7,7 +7,7 @@ definition. What can be derived is a property, never a field.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator, model_validator
 
@@ -24,6 +24,17 @@ class Frozen(BaseModel):
     """A value: immutable, compared by content, and strict about fields it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _WithDerived(Frozen):
+    """A value that prints derived facts too: what JSON brings back of them is dropped and derived again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_derived(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys().isdisjoint(cls.model_computed_fields):
+            return {key: value for key, value in given.items() if key not in cls.model_computed_fields}
+        return given
 
 
 class Question(Frozen):
@@ -173,7 +184,7 @@ class Stop(Frozen):
     detail: str = ""
 
 
-class Exchange(Frozen):
+class Exchange(_WithDerived):
     """A question, who hears whom, and every round so far. Round 0 is each agent alone."""
 
     id: str
@@ -243,7 +254,7 @@ class ShadowVerdict(Frozen):
     support: float
 
 
-class Verdict(Frozen):
+class Verdict(_WithDerived):
     """The crowd's answer and how it was reached.
 
     `support` is the winner's share in 0..1 of the ballots that could be read. `how` names the vote that decided;

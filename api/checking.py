@@ -1,0 +1,98 @@
+"""What `eot config check` does: everything that can be known of the settings without asking a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from api.defaults import HOSTED, with_defaults
+from eot.errors import EotError, SettingsError, UnknownNameError
+from eot.settings import AgentSettings, Settings, load
+from local_models import CATALOGUE, on_disk
+from topologies import rounds_to_reach, table
+
+
+def check_settings(config: Path | None, *, as_json: bool) -> None:
+    """Print what was found; faults are errors, the rest are remarks.
+
+    Raises:
+        SettingsError: at least one council cannot work.
+    """
+    settings = with_defaults(load(config))
+    faults = list(_faults(settings))
+    remarks = [*_strays(os.environ), *_remarks(settings)]
+    if as_json:
+        found = {
+            "agents": sorted(settings.agents),
+            "councils": sorted(settings.councils),
+            "faults": faults,
+            "remarks": remarks,
+        }
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        _print(settings, remarks)
+    if faults:
+        raise SettingsError("; ".join(faults))
+
+
+def _faults(settings: Settings) -> Iterator[str]:
+    for name, council in settings.councils.items():
+        try:
+            for agent in council.agents:
+                if agent not in settings.agents:
+                    raise UnknownNameError("agent", agent, settings.agents)
+            table(council.topology, council.agents, settings.topologies)
+        except EotError as fault:
+            yield f"councils.{name}: {fault}"
+
+
+def _remarks(settings: Settings) -> Iterator[str]:
+    for name, agent in settings.agents.items():
+        if remark := _remark(agent, settings):
+            yield f"agents.{name}: {remark}"
+    for name, council in settings.councils.items():
+        try:
+            needed = rounds_to_reach(table(council.topology, council.agents, settings.topologies))
+        except EotError:
+            continue
+        if needed and council.rounds < needed and len(council.agents) > 1:
+            reach = f"a message needs {needed} to reach everyone in {council.topology}"
+            yield f"councils.{name}: {council.rounds} rounds, but {reach}"
+
+
+def _remark(agent: AgentSettings, settings: Settings) -> str:
+    prefix, _, rest = agent.model.partition("/")
+    if prefix == "local" and rest in CATALOGUE and not on_disk(rest, settings.home):
+        return f"its weights are not on disk; they come with the first question, or now: eot models pull {rest}"
+    keys = [key for key, models in HOSTED.items() if models[0].startswith(f"{prefix}/")]
+    if keys and not (agent.api_key or agent.api_key_env or os.environ.get(keys[0])):
+        return f"{keys[0]} is not set, and the agent has no api_key_env"
+    if agent.api_key_env and not os.environ.get(agent.api_key_env):
+        return f"{agent.api_key_env} is not set"
+    return ""
+
+
+def _strays(environment: Mapping[str, str]) -> Iterator[str]:
+    known = {*Settings.model_fields, "config"}
+    for variable in environment:
+        prefix, _, rest = variable.partition("EOT_")
+        if not prefix and rest and rest.split("__")[0].lower() not in known:
+            yield f"{variable} is no setting; known: {', '.join(f'EOT_{key.upper()}' for key in sorted(known))}"
+
+
+def _print(settings: Settings, remarks: list[str]) -> None:
+    console = Console()
+    for name, agent in settings.agents.items():
+        console.print(Text(f"agent   {name}: {agent.model}"))
+    for name, council in settings.councils.items():
+        stop = "/".join(council.stop) or "never"
+        rules = f"{council.topology}, {council.rounds} rounds, stop {stop}, vote {council.vote}"
+        console.print(Text(f"council {name}: {', '.join(council.agents)} · {rules}"))
+    for remark in remarks:
+        console.print(Text(f"note    {remark}", style="yellow"))

@@ -1,0 +1,41 @@
+"""`eot models`: the local models, and what of them lies on this disk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from api.commands.options import Config, Json
+
+app = typer.Typer(help="Local models: list, pull, remove.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(config: Config = None, as_json: Json = False) -> None:
+    """The catalogue: size, licence, and whether the weights are on disk."""
+    from api.stocking import list_models
+
+    list_models(config, as_json=as_json)
+
+
+@app.command("pull")
+def pull(
+    names: Annotated[list[str], typer.Argument(help='Catalogue names; "council" for those of the default council.')],
+    config: Config = None,
+) -> None:
+    """Bring weights: resumable, checked against the catalogue's SHA-256."""
+    from api.stocking import pull_models
+
+    pull_models(names, config)
+
+
+@app.command("rm")
+def rm(
+    names: Annotated[list[str], typer.Argument(help="Catalogue names.")],
+    config: Config = None,
+) -> None:
+    """Remove weights from this disk."""
+    from api.stocking import remove_models
+
+    remove_models(names, config)

@@ -1,0 +1,14 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="EOT_CONFIG", help="Your settings. [default: ./eot.toml, if there is one]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]

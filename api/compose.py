@@ -1,0 +1,172 @@
+"""The composition root: the only place where real things are chosen and put together from the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from agents import (
+    Briefed,
+    Budget,
+    Budgeted,
+    CallRecord,
+    CallStore,
+    Checked,
+    Deadline,
+    HostedAgent,
+    LocalAgent,
+    Memo,
+    Prices,
+    ReplayAgent,
+    Retry,
+    ScriptedAgent,
+    Watched,
+)
+from eot.errors import EotError, UnknownNameError
+from eot.settings import AgentSettings, CouncilSettings, Settings
+from eot.types import Agent
+from local_models import Engines, locate
+from local_models.embed import Embedder
+from scoring import Embed
+from topologies import Council, table
+
+_EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
+
+
+class House:
+    """What outlives one run: the loaded engines, the kept calls, the embedder. Close it when done.
+
+    `observe` is handed a record of every real call; metrics and logs are built on it.
+    """
+
+    def __init__(self, settings: Settings, observe: Callable[[CallRecord], None] | None = None) -> None:
+        self.settings = settings
+        self._observe = observe
+        self._engines = Engines(
+            settings.home, threads=settings.threads, parallel=settings.parallel, context=settings.context
+        )
+        self._store: CallStore | None = None
+        self._embed: Embed | None = None
+
+    async def close(self) -> None:
+        await self._engines.close()
+        if self._store:
+            self._store.close()
+
+    def council(self, seats: CouncilSettings) -> Council:
+        """Seat a council for one run: every agent in its wrappers, one budget shared by all.
+
+        Raises:
+            UnknownNameError: an agent or the topology does not exist.
+            TopologyError: the table cannot work for these agents.
+            InputError: an agent's settings cannot work.
+        """
+        agents = {name: self._configured(name) for name in dict.fromkeys(seats.agents)}
+        hears = table(seats.topology, seats.agents, self.settings.topologies)
+        budget = Budget(seats.budget)
+        return Council(
+            agents={name: self._wrapped(name, agent, budget) for name, agent in agents.items()},
+            topology=seats.topology,
+            hears=hears,
+            rounds=seats.rounds,
+            stop=seats.stop,
+            vote=seats.vote,
+            wsdm=seats.wsdm,
+            mode=seats.mode,
+            quorum=seats.quorum or -(-len(agents) // 2),
+            weights={name: agent.weight for name, agent in agents.items()},
+            embed=self._embedder(seats.vote),
+            exhausted=budget.exhausted,
+        )
+
+    def _configured(self, name: str) -> AgentSettings:
+        if name not in self.settings.agents:
+            raise UnknownNameError("agent", name, self.settings.agents)
+        return self.settings.agents[name]
+
+    def _wrapped(self, name: str, settings: AgentSettings, budget: Budget) -> Agent:
+        """An agent in its wrappers, from the inside out.
+
+        Each attempt is checked and watched, tried again within one deadline, kept, paid from the budget, and told
+        the agent's own instructions.
+        """
+        bare = _bare(name, settings, self._engines)
+        agent: Agent = Checked(bare)
+        if self._observe:
+            agent = Watched(agent, self._observe, settings.model)
+        agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
+        priced = {"priced": bare.is_priced} if isinstance(bare, HostedAgent) else {}
+        return Briefed(Budgeted(agent, budget, **priced), settings.instructions, settings.seed)
+
+    def _calls(self) -> CallStore:
+        self._store = self._store or CallStore(self.settings.home / "calls.sqlite")
+        return self._store
+
+    def _embedder(self, method: str) -> Embed | None:
+        self._embed = self._embed or embedder(self.settings, method)
+        return self._embed if method in _EMBEDDING_VOTES else None
+
+
+def embedder(settings: Settings, method: str) -> Embed | None:
+    """What embeds for this vote. None where it is not wanted, or not at hand: words and characters then do alone.
+
+    Raises:
+        MissingExtraError: the vote is by embeddings alone, and the packages are not installed.
+        WeightsError: the same, and the model is not on disk.
+    """
+    if method not in _EMBEDDING_VOTES:
+        return None
+    try:
+        return Embedder(locate(settings.embed.model, settings.home))
+    except EotError:
+        if method == "emb_a_s":
+            raise
+        return None
+
+
+def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
+    """The agent that `model` names by its prefix; what has no prefix of ours is LiteLLM's."""
+    prefix, _, rest = settings.model.partition("/")
+    match prefix:
+        case "local":
+            return LocalAgent(name=name, engine=partial(engines.get, rest), **_sampling(settings))
+        case "replay":
+            return ReplayAgent(name, Path(rest))
+        case "scripted":
+            return ScriptedAgent(name, settings.script)
+        case _:
+            return _hosted(name, settings)
+
+
+def _sampling(settings: AgentSettings) -> dict[str, Any]:
+    return settings.model_dump(include={"temperature", "top_p", "max_tokens", "stop"})
+
+
+def _hosted(name: str, settings: AgentSettings) -> HostedAgent:
+    prices = (settings.input_usd_per_million, settings.output_usd_per_million)
+    known = None not in prices
+    return HostedAgent(
+        name=name,
+        model=settings.model,
+        **_sampling(settings),
+        api_key=settings.api_key or _key_in(settings.api_key_env),
+        key_variable=settings.api_key_env or "",
+        base_url=settings.base_url,
+        prices=Prices(input_usd_per_million=prices[0], output_usd_per_million=prices[1]) if known else None,
+    )
+
+
+def _key_in(variable: str | None) -> SecretStr | None:
+    return SecretStr(os.environ[variable]) if variable and os.environ.get(variable) else None
+
+
+def _fingerprint(settings: AgentSettings) -> str:
+    """What makes two agents the same to the memo: everything that shapes the text, and nothing else."""
+    shaping = {"model", "temperature", "top_p", "max_tokens", "stop", "base_url", "script"}
+    return hashlib.sha256(settings.model_dump_json(include=shaping).encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""What `eot models` does, and how weights that a question needs are brought before it is asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+import local_models
+from api.defaults import with_defaults
+from eot.settings import CouncilSettings, Settings, load
+from local_models import CATALOGUE
+
+
+def list_models(config: Path | None, *, as_json: bool) -> None:
+    """Print the catalogue, with what is on disk."""
+    settings = load(config)
+    rows = [
+        {
+            "name": model.name,
+            "mb": round(model.bytes / 1e6),
+            "licence": model.licence,
+            "chat": model.chat,
+            "context_tokens": model.context_tokens,
+            "on_disk": str(local_models.on_disk(model.name, settings.home) or ""),
+        }
+        for model in CATALOGUE.values()
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("model", "size", "licence", "chat", "context", "on disk"):
+        table.add_column(heading)
+    for row in rows:
+        chat, here = ("yes" if row["chat"] else "no"), ("yes" if row["on_disk"] else "-")
+        table.add_row(str(row["name"]), f"{row['mb']} MB", str(row["licence"]), chat, str(row["context_tokens"]), here)
+    Console().print(table)
+
+
+def pull_models(names: Sequence[str], config: Path | None) -> None:
+    """Pull these models, a progress bar each. The word "council" stands for the default council's."""
+    settings = with_defaults(load(config))
+    wanted = [name for typed in names for name in (_of(settings, "default") if typed == "council" else [typed])]
+    bring(dict.fromkeys(wanted), settings)
+
+
+def _of(settings: Settings, council: str) -> list[str]:
+    return missing(settings, settings.councils[council], also_present=True)
+
+
+def missing(settings: Settings, council: CouncilSettings, *, also_present: bool = False) -> list[str]:
+    """Catalogue models that this council's agents run on, and that are not on disk yet."""
+    models = [settings.agents[agent].model for agent in council.agents if agent in settings.agents]
+    names = dict.fromkeys(model.removeprefix("local/") for model in models if model.startswith("local/"))
+    return [
+        name for name in names if name in CATALOGUE and (also_present or not local_models.on_disk(name, settings.home))
+    ]
+
+
+def bring(names: Iterable[str], settings: Settings) -> None:
+    """Pull what is not on disk, with a bar on a terminal and a line a model when piped; sizes are said first."""
+    console = Console(stderr=True)
+    models = [local_models.find(name) for name in names]
+    absent = [model for model in models if not local_models.on_disk(model.name, settings.home)]
+    for model in (model for model in models if model not in absent):
+        console.print(f"{model.name}: on disk")
+    if not absent:
+        return
+    total = sum(model.bytes for model in absent) / 1e6
+    console.print(
+        f"{total:,.0f} MB of weights: {', '.join(f'{m.name} ({m.bytes / 1e6:,.0f} MB, {m.licence})' for m in absent)}"
+    )
+    for terms in {model.terms for model in absent if model.terms}:
+        console.print(terms, style="yellow")
+    with _bars(console) as bars:
+        for model in absent:
+            _pull(model.name, settings.home, bars)
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _pull(name: str, home: Path, bars: Progress) -> None:
+    task: TaskID = bars.add_task(name, total=None)
+
+    def heard(progress: local_models.Progress) -> None:
+        if progress.note:
+            bars.console.print(f"{name}: {progress.note}", style="dim", markup=False, highlight=False)
+        bars.update(
+            task, completed=progress.done, total=progress.total, description=f"{name} from the {progress.source}"
+        )
+
+    path = local_models.pull(name, home, heard)
+    bars.console.print(f"{name}: {path}", markup=False, highlight=False)
+
+
+def bring_for(council: CouncilSettings, settings: Settings) -> None:
+    """Before a question: the weights that this council needs and the disk does not have."""
+    if names := missing(settings, council):
+        bring(names, settings)
+
+
+def remove_models(names: Sequence[str], config: Path | None) -> None:
+    """Remove weights; what is not there is said, not an error."""
+    home = load(config).home
+    console = Console(stderr=True)
+    for name in names:
+        was_there = local_models.remove(name, home)
+        console.print(f"{name}: {'removed' if was_there else 'was not on disk'}")

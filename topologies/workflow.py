@@ -1,0 +1,188 @@
+"""The one loop that runs every topology: play a round, stop or play another, vote.
+
+The only file that knows LangGraph. A round is one node and its agents think at once inside it, which meets three of
+LangGraph's traps: a parallel node that raises cancels its siblings, so a turn catches everything and returns a
+Silence; a node for each seat costs four times the processor time of the whole loop; and checkpoints cost more still,
+so none is kept (a run that died is run again under its id, and the memo answers for every call that was paid).
+Rounds are synchronous: every prompt of round k is built from round k-1 before anyone is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+
+from eot.errors import BudgetError, BudgetSpentError, CallError, EotError, NoQuorumError
+from eot.events import Event, RunStarted, Stopped, Token, TurnEnded, TurnStarted, VerdictReached, VoteStarted, Watch
+from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Verdict
+from scoring import infer_kind
+from topologies.confidence import confidence, confidence_as_published
+from topologies.council import Council
+from topologies.crowd import decide, read
+from topologies.drift import drift_notes
+from topologies.prompts import prompt_for
+from topologies.stops import speaking, why_stop
+
+
+async def run(
+    council: Council, question: Question, *, run_id: str, seed: int = 0, watch: Watch | None = None
+) -> Result:
+    """Let the council exchange its thoughts on a question and vote.
+
+    Args:
+        council: who sits, and the rules.
+        question: what is asked.
+        run_id: names the run; the same id again asks only for what was not paid yet.
+        seed: the run's seed, from which each agent's seed of each round is made.
+        watch: is handed every event as it happens.
+
+    Raises:
+        NoQuorumError: too few agents answered.
+        BudgetError: a cap was reached before enough agents had answered.
+    """
+    kind = question.kind or infer_kind(question.text, question.choices)
+    exchange = Exchange(
+        id=run_id, question=question, kind=kind, topology=council.topology, hears=council.hears, mode=council.mode
+    )
+    floor = _Floor(council, exchange.id, seed, watch)
+    floor.tell(
+        RunStarted,
+        question=question,
+        kind=kind,
+        topology=council.topology,
+        hears=council.hears,
+        max_rounds=council.rounds,
+    )
+    steps = council.rounds + 3  # round 0, the exchange rounds, the vote, and one that LangGraph keeps in hand
+    state = await _graph().ainvoke({"exchange": exchange}, context=floor, config={"recursion_limit": steps})
+    return Result(question=question, exchange=state["exchange"], verdict=state["verdict"])
+
+
+@dataclass
+class _Floor:
+    """What the nodes of one run share: the council, and how to tell the story."""
+
+    council: Council
+    run_id: str
+    seed: int
+    watch: Watch | None
+    started: float = field(default_factory=time.monotonic)
+
+    def tell(self, event: Callable[..., Event], **facts: Any) -> None:
+        if self.watch:
+            self.watch(event(run_id=self.run_id, at=time.monotonic() - self.started, **facts))
+
+
+class _State(TypedDict, total=False):
+    exchange: Exchange
+    verdict: Verdict
+
+
+@cache
+def _graph() -> Any:
+    graph = StateGraph(_State, context_schema=_Floor)
+    graph.add_node("round", _round)
+    graph.add_node("vote", _vote)
+    graph.add_edge(START, "round")
+    graph.add_conditional_edges("round", _next, ["round", "vote"])
+    graph.add_edge("vote", END)
+    return graph.compile()
+
+
+def _next(state: _State) -> str:
+    return "vote" if state["exchange"].stop else "round"
+
+
+async def _round(state: _State, runtime: Runtime[_Floor]) -> _State:
+    """Play one round: every seat that still takes part thinks at once. Then see whether a stop rule fires."""
+    floor, exchange = runtime.context, state["exchange"]
+    asked = _prompts(exchange, floor)
+    turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asked))
+    exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, tuple(turns))})
+    _refuse_without_quorum(exchange, floor.council.quorum)
+    stop = why_stop(exchange, floor.council.stop, floor.council.rounds) or _spent(exchange, floor.council)
+    if stop:
+        floor.tell(Stopped, stop=stop)
+    return {"exchange": exchange.model_copy(update={"stop": stop})}
+
+
+def _prompts(exchange: Exchange, floor: _Floor) -> list[tuple[str, tuple[str, ...], Prompt]]:
+    """Seat, the peers it reads, and its prompt, for everyone who takes part in the round that comes."""
+    present, said = speaking(exchange, floor.council.stop), exchange.latest
+    asked = []
+    for name in present:
+        reads = tuple(peer for peer in exchange.hears[name] if peer != name and peer in said and peer in present)
+        asked.append((name, reads, prompt_for(exchange, name, reads, floor.seed)))
+    return asked
+
+
+async def _think(floor: _Floor, exchange: Exchange, name: str, reads: tuple[str, ...], prompt: Prompt) -> Turn:
+    """One agent's turn. Whatever goes wrong becomes a Silence: it must not cancel the others."""
+    floor.tell(TurnStarted, agent=name, round=prompt.round, reads=reads)
+    start = time.monotonic()
+    turn: Turn
+    try:
+        turn = await _thought(floor, exchange, name, prompt)
+    except Exception as fault:  # noqa: BLE001 - a failing agent never fails the exchange, whatever it raises
+        reason = fault.reason if isinstance(fault, CallError) else "error"
+        detail = str(fault) if isinstance(fault, EotError) else f"{type(fault).__name__}: {fault}"
+        turn = Silence(agent=name, round=prompt.round, reason=reason, detail=detail, seconds=time.monotonic() - start)
+    floor.tell(TurnEnded, turn=turn)
+    return turn
+
+
+async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt) -> Thought:
+    def hear(delta: Delta) -> None:
+        floor.tell(Token, agent=name, round=prompt.round, text=delta.text, restart=delta.restart)
+
+    reply = await floor.council.agents[name].ask(prompt, hear)
+    answer = read(reply.text, exchange)
+    answers = [*(thought.answer for thought in exchange.of(name)), answer]
+    sure = confidence_as_published if exchange.mode == "eot-compat" else confidence
+    return Thought(
+        agent=name,
+        round=prompt.round,
+        text=reply.text,
+        answer=answer,
+        confidence=sure(answers),
+        usage=reply.usage,
+        finish=reply.finish,
+        seconds=reply.seconds,
+        recalled=reply.recalled,
+    )
+
+
+def _spent(exchange: Exchange, council: Council) -> Stop | None:
+    cap = council.exhausted()
+    return Stop(rule="budget", round=len(exchange.rounds) - 1, detail=cap) if cap else None
+
+
+def _refuse_without_quorum(exchange: Exchange, quorum: int) -> None:
+    heard = len(exchange.latest)
+    if heard >= quorum:
+        return
+    why = "; ".join(f"{silence.agent}: {silence.detail or silence.reason}" for silence in exchange.silences)
+    short = f"{heard} of {len(exchange.seats)} agents answered and {quorum} are needed ({why})"
+    if any(silence.reason == BudgetSpentError.reason for silence in exchange.silences):
+        raise BudgetError(f"the budget was spent before there was anything to vote on: {short}")
+    raise NoQuorumError(short)
+
+
+async def _vote(state: _State, runtime: Runtime[_Floor]) -> _State:
+    """Vote over the latest thoughts, and over round 0 alone: the difference is what the exchange did."""
+    floor, exchange = runtime.context, state["exchange"]
+    floor.tell(VoteStarted, method=floor.council.vote, voters=tuple(exchange.latest))
+    if floor.council.embed:  # embedding takes seconds: off the event loop
+        verdict = await asyncio.to_thread(decide, exchange, floor.council)
+    else:
+        verdict = decide(exchange, floor.council)
+    verdict = verdict.model_copy(update={"lost": exchange.lost, "notes": (*verdict.notes, *drift_notes(exchange))})
+    floor.tell(VerdictReached, exchange=exchange, verdict=verdict)
+    return {"verdict": verdict}
