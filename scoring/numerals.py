@@ -36,6 +36,7 @@ _WRITTEN = re.compile(
       |[ ]?/[ ]?(?P<over>{_DIGITS})(?![0-9/])
       |[eE](?P<exponent>[+-]?[0-9]+)(?![0-9])
       |[ ]?[x×*·][ ]?10[ ]?\^[ ]?\{{?(?P<power>-?[0-9]+)\}}?
+      |\^\{{?(?P<raised>[0-9]+)\}}?
       |[ ]?(?P<scale>thousand|million|billion|trillion|dozen)\b
       |(?P<kilo>[kK])\b
     )?""",
@@ -49,7 +50,7 @@ def digit_numbers(text: str) -> Iterator[Number]:
     for match in _WRITTEN.finditer(text):
         value = _value(match)
         if value is not None:
-            yield Number(match.start(), match.end(), value)
+            yield Number(match.end() - len(match[0].lstrip()), match.end(), value)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -62,7 +63,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _scaled(value: Fraction, match: re.Match[str]) -> Fraction | None:
-    """The number with whatever was written behind it: a fraction, a power of ten, or a word like "million"."""
+    """The number with whatever was written behind it: a fraction, a power, or a word like "million"."""
     if match["over"] or match["bottom"]:
         top, bottom = _plain(match["top"] or "0"), _plain(match["over"] or match["bottom"])
         if top is None or not bottom:
@@ -70,6 +71,9 @@ def _scaled(value: Fraction, match: re.Match[str]) -> Fraction | None:
         return value / bottom if match["over"] else value + top / bottom
     if exponent := match["exponent"] or match["power"]:
         return value * Fraction(10) ** int(exponent) if _is_small(exponent) else None
+    if raised := match["raised"]:
+        small = len(raised) <= 3 and int(raised) * len(match["number"]) <= MAX_DIGITS
+        return value ** int(raised) if small else None
     if match["kilo"]:
         return value * 1000
     return value * _SCALE[match["scale"].casefold()] if match["scale"] else value

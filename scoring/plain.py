@@ -39,7 +39,7 @@ def plain(text: str) -> str:
     Full-width characters become ASCII, every dash a hyphen. Takes any str, in time linear in the bound.
     """
     text = _VULGAR.sub(" ", text.rstrip()[-TAIL:]).translate(_LOOKALIKES)
-    text = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
+    text = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)[-TAIL:]  # NFKC makes 18 letters of one ﷺ
     for pattern, new in _REPLACED:
         text = pattern.sub(new, text)
     return text.strip()

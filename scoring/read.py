@@ -24,6 +24,7 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _OPERATOR = re.compile(r"[^\w\n]{0,3}[-+*/×x÷=^]\s?[$(]?[0-9]")
+_DENIED = re.compile(r"(?:\bnot |不是 ?)$", re.IGNORECASE)
 _CUT_OFF = re.compile(r"[=+*/×÷(<^-]$")
 _CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|is|are|has|have|will)\b|所以|因此|是|有")
 
@@ -63,13 +64,14 @@ def _read_number(prose: str, _: Choices) -> str | None:
 
 def _stated_number(sentence: str) -> Number | None:
     """The number a statement opens with, unless a calculation begins there: then its result."""
-    found = numbers(sentence)
+    found = [number for number in numbers(sentence) if not _DENIED.search(sentence, 0, number.start)]
     if not found:
         return None
     hedge = _HEDGE.match(sentence)
     opens = found[0].start <= (hedge.end() if hedge else 0)
     if (opens and not _OPERATOR.match(sentence, found[0].end)) or "=" not in sentence:
-        return found[0] if opens else next(digit_numbers(sentence), found[0])
+        digits = [number for number in digit_numbers(sentence) if number in found]
+        return found[0] if opens or not digits else digits[0]
     return _concluding_number(sentence)
 
 

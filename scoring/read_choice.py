@@ -87,7 +87,7 @@ def _stated(body: str, choices: Mapping[str, str]) -> str | None:
     """A letter at the head of what was stated, else the option whose text it holds."""
     match = _of(choices).opens.match(body)
     if match and _is_letter(match, body):
-        return _key(match, choices)
+        return (_is_article(match, body) and _by_text(body, choices)) or _key(match, choices)
     return _by_text(body, choices) or _bracketed(body, choices)
 
 
@@ -96,6 +96,12 @@ def _is_letter(match: re.Match[str], body: str) -> bool:
     if match["key"] not in ("a", "i") or match["closed"]:
         return True
     return not body[match.end() :].strip()
+
+
+def _is_article(match: re.Match[str], body: str) -> bool:
+    """Whether a capital "A" may begin a sentence ("A revolving door is ...") rather than name an option."""
+    follows = re.match(r"[a-z]+ (?<!because )(?<!since )", body[match.end() :].strip())
+    return match["key"] == "A" and not match["closed"] and follows is not None
 
 
 def _bracketed(text: str, choices: Mapping[str, str]) -> str | None:

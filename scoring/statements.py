@@ -17,6 +17,7 @@ _MARK = re.compile(
 )
 # "A: 26" ends a solution of GSM8K's own format; among choices "A: bank" is an option.
 _LETTER_MARK = re.compile(r"^A\s?:", re.MULTILINE)
+_CONCLUSION = re.compile(r"(?:所以|因此|综上)[^。\n]{0,20}?(?:是|为)")
 _REFUSAL = re.compile(
     r"""\b(?:(?:cannot|can't|can\ not|could\ not|couldn't|unable\ to)\ (?:\w+\ ){0,2}?
       (?:determine|answer|know|calculate|compute|find|provide|say|tell|solve|conclude
@@ -39,6 +40,7 @@ class Statement(NamedTuple):
 def statements(prose: str, kind: Kind) -> Iterator[Statement]:
     """What the reply calls its answer, last first; at most 20 of them."""
     marks = [*_MARK.finditer(prose), *(_LETTER_MARK.finditer(prose) if kind in ("number", "yesno") else ())]
+    marks += _CONCLUSION.finditer(prose) if kind == "open" else ()
     marks.sort(key=re.Match.start, reverse=True)
     for mark in islice(marks, _MOST):
         body = prose[mark.end() :].lstrip(" *_:\n").partition("\n")[0]

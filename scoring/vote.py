@@ -177,6 +177,6 @@ def _wsdm_verdict(ballots: Sequence[Ballot], poll: Poll, method: str, embed: Emb
         tuple(ballots), tuple(read.get(id(ballot)) for ballot in ballots), (1.0,) * len(ballots), poll.abstained
     )
     margin = (sums[at] - max(rivals, default=0.0)) / (len(ballots) * len(compared.matrices))
-    tie = any(value >= sums[at] - EPSILON for value in rivals)
+    level = [j for j in range(len(ballots)) if sums[j] >= sums[at] - EPSILON]
     how = f"most like the others by {compared.label}, as at the WSDM Cup 2024"
-    return _verdict(whole, _Decision(at, how, margin, tie, compared))
+    return _verdict(whole, _Decision(at, how, margin, _differ(whole, level), compared))
