@@ -85,7 +85,9 @@ def _is_small(exponent: str) -> bool:
 
 def _plain(digits: str) -> Fraction | None:
     digits = digits.replace(",", "")
-    return Fraction(digits) if len(digits) <= MAX_DIGITS else None
+    if len(digits) > MAX_DIGITS:
+        return None
+    return Fraction(digits) if "." in digits else Fraction(int(digits))
 
 
 def word_numbers(text: str) -> list[Number]:

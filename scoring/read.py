@@ -69,10 +69,11 @@ def _stated_number(sentence: str) -> Number | None:
         return None
     hedge = _HEDGE.match(sentence)
     opens = found[0].start <= (hedge.end() if hedge else 0)
-    if (opens and not _OPERATOR.match(sentence, found[0].end)) or "=" not in sentence:
-        digits = [number for number in digit_numbers(sentence) if number in found]
-        return found[0] if opens or not digits else digits[0]
-    return _concluding_number(sentence)
+    if opens and not ("=" in sentence and _OPERATOR.match(sentence, found[0].end)):
+        return found[0]
+    if "=" in sentence:
+        return _concluding_number(sentence)
+    return next((number for number in digit_numbers(sentence) if number in found), found[0])
 
 
 def _concluding_number(sentence: str) -> Number | None:

@@ -2,8 +2,7 @@
 
 They differ from `scoring.similarity`: words are summary-level ROUGE-L over sets, as the package `rouge` 1.0.1 computes
 it (sentences cut at every ".", so also in 3.14; case and punctuation kept); characters are the lower-cased text with
-its spaces; a pair that cannot be scored gets -2; the diagonal is 1. One thing is not reproduced: that package's
-recursion fails, and the pair gets -2, where two sentences have about a thousand words together.
+its spaces; a pair that cannot be scored gets -2; the diagonal is 1.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from scoring.methods import Embed
 from scoring.similarity import LONGEST, Matrix
 
 FAILED = -2.0
+DEEPEST = 985
+"""That package walks back by recursion and fails where the way is longer than the rest of Python's 1,000 frames."""
 
 
 def word_a_f(texts: Sequence[str]) -> Matrix:
@@ -78,15 +79,22 @@ def _summary_rouge_l(hypothesis: list[list[str]], reference: list[list[str]]) ->
 
 
 def _common(x: list[str], y: list[str]) -> set[str]:
-    """The words of the one LCS that is found walking back from the end, to the left (in y) where lengths are equal."""
+    """The words of the one LCS that is found walking back from the end, to the left (in y) where lengths are equal.
+
+    Raises:
+        ValueError: the way back is longer than the package `rouge` could go.
+    """
+    if min(len(x), len(y)) > DEEPEST:
+        raise ValueError("sentences too long")
     table = [[0] * (len(y) + 1)]
     for word in x:
         above, row = table[-1], [0]
         for j, other in enumerate(y):
             row.append(above[j] + 1 if word == other else max(above[j + 1], row[j]))
         table.append(row)
-    i, j, found = len(x), len(y), set()
+    i, j, steps, found = len(x), len(y), 0, set()
     while i and j:
+        steps += 1
         if x[i - 1] == y[j - 1]:
             found.add(x[i - 1])
             i, j = i - 1, j - 1
@@ -94,4 +102,6 @@ def _common(x: list[str], y: list[str]) -> set[str]:
             i -= 1
         else:
             j -= 1
+    if steps > DEEPEST:
+        raise ValueError("sentences too long")
     return found

@@ -136,3 +136,10 @@ def test_the_winner_takes_the_lowest_index_of_equals():
 def test_the_winners_cosines_are_not_clipped():
     scores = wsdm.emb_a_s(["a", "b"], lambda _: np.array([[1.0, 0.0], [-1.0, 0.0]]))
     assert scores.tolist() == [[1, -1], [-1, 1]]
+
+
+def test_where_the_winners_package_ran_out_of_stack_the_pair_gets_its_penalty():
+    # rouge 1.0.1 in CPython with the usual limit: 980 words in one sentence are scored, 1,000 raise RecursionError
+    fits, too_long = (" ".join(f"w{at}" for at in range(words)) for words in (980, 1000))
+    assert wsdm.word_a_f([fits, fits])[0, 1] == pytest.approx(1.0, abs=1e-7)
+    assert wsdm.word_a_f([too_long, too_long])[0, 1] == wsdm.FAILED

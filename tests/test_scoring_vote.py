@@ -1,12 +1,16 @@
 """The vote: who wins, how ties fall, what counts, and what is said of it."""
 
 import random
+import subprocess
+import sys
+from inspect import ismodule
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import scoring
 from eot.errors import MissingExtraError, NoQuorumError, UnknownNameError
 from scoring import METHODS, Ballot, vote
 from scoring.comparison import WITHOUT_EMBEDDING
@@ -195,6 +199,30 @@ def test_the_winners_vote_keeps_empty_texts_and_gives_ties_to_the_lowest_index()
 def test_the_winners_vote_knows_no_weights():
     said = [Ballot("a", "red green"), Ballot("b", "red green blue"), Ballot("c", "cat dog cow", weight=100)]
     assert vote(said, method="char_a_f", kind="open", wsdm=True).agent in ("a", "b")
+
+
+def test_votes_on_ten_megabytes_read_the_end_alone_and_say_so():
+    said = [
+        Ballot("a", "x y z " * 1_700_000, "1"),
+        Ballot("b", "北京 " * 3_000_000, "2"),
+        Ballot("c", "z" * 10**7, "3"),
+    ]
+    verdict = vote(said, method="word_a_f", kind="number")
+    assert any("20,000 characters" in note for note in verdict.notes)
+    assert vote(said, method="word_a_f", kind="number", wsdm=True).agent == "a"
+
+
+def test_every_public_name_of_scoring_is_there_and_none_is_hidden():
+    public = {name for name, value in vars(scoring).items() if not name.startswith("_") and not ismodule(value)}
+    assert public == set(scoring.__all__)
+
+
+def test_importing_scoring_loads_nothing_heavy():
+    heavy = "{'numpy', 'rapidfuzz', 'jieba', 'torch', 'sentence_transformers', 'litellm', 'langgraph'}"
+    check = f"import sys, scoring; print(*sorted({heavy} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", check], capture_output=True, check=True, text=True).stdout.strip() == ""
+    )
 
 
 crowd = st.lists(
