@@ -1,0 +1,57 @@
+# The same few targets by hand and in CI. `make demo` and `make test` need nothing but Python 3.11 and a network.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev check test bench clean lock
+
+help:  ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.run  ## .venv with eot and what the main job needs: no torch, every file checked by its hash
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## bring the weights and let three local models exchange their thoughts on a question
+	$(BIN)/eot models pull council
+	$(BIN)/eot ask --full "A shop sells pens in boxes of 12. Ann buys 3 boxes, gives 8 pens away and shares the rest equally among 4 friends. How many pens does each friend get?"
+
+dev: $(VENV)/.dev
+
+$(VENV)/.dev: $(VENV)/.run requirements/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint requirements/constraints.txt --group dev ".[all]"
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: dev  ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: dev  ## bring the small models that the tests ask, and run every test
+	$(BIN)/eot models pull smollm2-135m qwen2.5-coder-0.5b all-minilm-l6-v2
+	$(BIN)/python -m pytest
+
+bench: dev  ## the figures of docs/results, each by its script
+	$(BIN)/eot models pull qwen2.5-coder-0.5b
+	$(BIN)/python benchmarks/orchestration.py
+	$(BIN)/python benchmarks/vote.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/startup.py
+
+lock: dev  ## renew the lock of what the main job needs
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-header -c requirements/constraints.txt -o requirements/run.txt pyproject.toml
+
+clean:  ## remove what was built here; the weights stay in ~/.cache/eot
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

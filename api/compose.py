@@ -31,7 +31,7 @@ from agents import (
 from eot.errors import EotError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
 from eot.types import Agent
-from local_models import Engines, locate
+from local_models import Engines, Sampling, locate
 from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
@@ -135,7 +135,7 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
     prefix, _, rest = settings.model.partition("/")
     match prefix:
         case "local":
-            return LocalAgent(name=name, engine=partial(engines.get, rest), **_sampling(settings))
+            return LocalAgent(name=name, engine=partial(engines.get, rest), sampling=Sampling(**_sampling(settings)))
         case "replay":
             return ReplayAgent(name, Path(rest))
         case "scripted":

@@ -12,8 +12,9 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
+from report import arguments, report
+
 from agents import ScriptedAgent
-from benchmarks.report import report
 from eot.types import Message, Prompt, Question
 from topologies import Council, run, table
 
@@ -68,4 +69,5 @@ async def measure() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    report("The loop beside bare asyncio", asyncio.run(measure()))
+    options = arguments(__doc__ or "").parse_args()
+    report("The loop beside bare asyncio", asyncio.run(measure()), as_json=options.json)

@@ -1,6 +1,7 @@
 """The one loop: rounds, stops, silence, quorum, events, and what it says the exchange changed."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,7 @@ async def heard(sitting, **options):
 
 
 async def test_agreement_at_round_0_needs_no_exchange():
-    result, events = await heard(council({"a": says(18), "b": says(18), "c": says(18)}))
+    result, _ = await heard(council({"a": says(18), "b": says(18), "c": says(18)}))
     assert result.verdict.answer == "18"
     assert result.exchange.stop.rule == "unanimous"
     assert len(result.exchange.rounds) == 1
@@ -58,7 +59,7 @@ async def test_the_events_tell_the_whole_story_in_order():
         if event.type == "token":
             told[event.agent, event.round] += event.text
     assert told == {(thought.agent, thought.round): thought.text for thought in result.exchange.thoughts}
-    assert all(earlier.at <= later.at for earlier, later in zip(events, events[1:], strict=False))
+    assert all(earlier.at <= later.at for earlier, later in pairwise(events))
 
 
 async def test_rounds_are_synchronous_and_every_prompt_is_of_the_round_before():

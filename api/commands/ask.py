@@ -42,7 +42,9 @@ def ask(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Put a question to several LLMs, which read each other's reasoning, and print the crowd's answer.
+    """Put a question to a council; print the crowd's answer.
+
+    Several LLMs answer, read each other's reasoning, answer again, and their last answers are voted on:
 
     eot ask "A bat and a ball cost $1.10. The bat costs $1 more than the ball. What does the ball cost, in cents?"
     """

@@ -6,7 +6,7 @@ import typer
 
 from api.commands.options import Config, Json
 
-app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -8,7 +8,7 @@ import typer
 
 from api.commands.options import Config, Json
 
-app = typer.Typer(help="Local models: list, pull, remove.", no_args_is_help=True)
+app = typer.Typer(help="Local models: list, pull, remove.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")

@@ -1,0 +1,72 @@
+"""An OpenAI-compatible server on loopback that answers by a function: for runs of the whole product as a process."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class ChatServer(ThreadingHTTPServer):
+    """`answer(number, body)` gives the text of the request with that number, from 0, or None to hang."""
+
+    daemon_threads = True
+
+    def __init__(self, answer):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = answer
+        self.bodies = []
+        self.lock = threading.Lock()
+        self.hung = threading.Event()
+        self.over = threading.Event()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.server.lock:
+            number = len(self.server.bodies)
+            self.server.bodies.append(body)
+        text = self.server.answer(number, body)
+        if text is None:
+            self.server.hung.set()
+            self.server.over.wait(30)
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        for choices, extra in (
+            ([{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}], {}),
+            ([{"index": 0, "delta": {}, "finish_reason": "stop"}], {}),
+            ([], {"usage": usage}),
+        ):
+            chunk = {
+                "id": "x",
+                "object": "chat.completion.chunk",
+                "created": 0,
+                "model": "m",
+                "choices": choices,
+                **extra,
+            }
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(answer):
+    server = ChatServer(answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()

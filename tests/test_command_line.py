@@ -1,0 +1,242 @@
+"""`eot` as a process: what it prints, what it refuses and how it ends."""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+
+import pytest
+from chat_server import serving
+from command import EOT, environment, eot, scripted
+
+ASKED = "How many eggs are left?"
+AGREED = {"a": ["The answer is 18."], "b": ["So the answer is 18."], "c": ["The answer is 18.0"]}
+
+
+def test_a_piped_question_prints_the_rounds_the_vote_and_the_verdict(tmp_path):
+    scripted(tmp_path, a=["The answer is 18.", "The answer is 7."], b=["The answer is 7."], c=["The answer is 9."])
+    done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 0, done.stderr
+    for expected in ("who reads whom", "round 0", "round 1", "majority", "the exchange", "calls"):
+        assert expected in done.stdout
+    assert "\x1b" not in done.stdout  # no live view when piped
+
+
+def test_json_is_one_object_with_question_exchange_and_verdict(tmp_path):
+    scripted(tmp_path, **AGREED)
+    done = eot(tmp_path, "ask", ASKED, "--json")
+    found = json.loads(done.stdout)
+    assert set(found) == {"question", "exchange", "verdict"}
+    assert found["verdict"]["answer"] == "18"
+    assert found["verdict"]["changed"] is False
+    assert found["exchange"]["usage"]["calls"] == 3
+
+
+def test_a_question_can_come_from_standard_input(tmp_path):
+    scripted(tmp_path, **AGREED)
+    assert json.loads(eot(tmp_path, "ask", "-", "--json", stdin=ASKED).stdout)["question"]["text"] == ASKED
+
+
+def test_full_prints_every_agents_reasoning(tmp_path):
+    scripted(tmp_path, **AGREED)
+    assert "So the answer is 18." in eot(tmp_path, "ask", ASKED, "--full").stdout
+
+
+def test_one_agent_is_allowed_and_said_to_be_alone(tmp_path):
+    scripted(tmp_path, only=["The answer is 18."])
+    done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 0
+    assert "one agent has nobody to exchange with" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ask", ""], "the question is empty"),
+        (["ask", "   "], "the question is empty"),
+        (["ask", "-"], "at most 200,000 are taken"),
+        (["ask", ASKED, "--agents", "a,zed"], "There is no agent called 'zed'"),
+        (["ask", ASKED, "--agents", "a,a"], "two agents are called 'a'"),
+        (["ask", ASKED, "--topology", "repotr"], "Did you mean 'report'?"),
+        (["ask", ASKED, "--topology", "debate", "--agents", "a,b"], "debate wants at least 3 agents"),
+        (["ask", ASKED, "--vote", "loudest"], "--vote: read 'loudest'; input should be 'auto'"),
+        (["ask", ASKED, "--stop", "soon"], "--stop: read 'soon'"),
+        (["ask", ASKED, "--rounds", "-1"], "--rounds: read -1"),
+        (["ask", ASKED, "--council", "elders"], "There is no council called 'elders'"),
+        (["ask", ASKED, "--choice", "red"], "write it as LETTER=TEXT"),
+        (["ask", ASKED, "--kind", "choice"], "needs two choices"),
+        (["ask", ASKED, "--kind", "riddle"], "'number', 'choice', 'yesno' or 'open'"),
+        (["ask", ASKED, "--config", "none.toml"], "there is no file none.toml"),
+        (["vote", "none.jsonl"], "none.jsonl"),
+        (["models", "pull", "qwen3"], "There is no model called 'qwen3'"),
+    ],
+)
+def test_bad_input_is_refused_with_what_would_be_right_and_exit_code_2(tmp_path, words, said):
+    scripted(tmp_path, **AGREED)
+    done = eot(tmp_path, *words, stdin="x" * 2**20)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in re.sub(r"\s+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_nul_in_a_question_is_refused_by_its_place(tmp_path):
+    scripted(tmp_path, **AGREED)
+    done = eot(tmp_path, "ask", "-", stdin="How\0many?")
+    assert done.returncode == 2
+    assert "character 3 is a NUL" in done.stderr
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path):
+    scripted(tmp_path, **AGREED)
+    done = subprocess.run(
+        [EOT, "ask", "-"], cwd=tmp_path, env=environment(tmp_path), input=b"\xff\xfe?", capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_council_without_agents_is_refused(tmp_path):
+    (tmp_path / "eot.toml").write_text(
+        '[agents.a]\nmodel = "scripted"\nscript = ["x"]\n[councils.default]\nagents = []\n'
+    )
+    done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 2
+    assert "councils.default.agents" in done.stderr
+
+
+def test_too_few_answers_end_with_exit_code_3_and_each_agents_reason(tmp_path):
+    scripted(tmp_path, a=["The answer is 18."], b=["!fail"], c=["!empty"])
+    done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 3
+    assert "1 of 3 agents answered and 2 are needed" in done.stderr
+    assert "b: a scripted failure" in done.stderr
+
+
+def test_a_spent_budget_ends_with_exit_code_4(tmp_path):
+    scripted(tmp_path, **AGREED)
+    assert eot(tmp_path, "ask", ASKED, "--max-calls", "1").returncode == 4
+
+
+def test_a_budget_that_ends_the_exchange_still_gives_a_verdict(tmp_path):
+    scripted(tmp_path, a=["The answer is 1."], b=["The answer is 2."], c=["The answer is 3."])
+    found = json.loads(eot(tmp_path, "ask", ASKED, "--max-calls", "3", "--json").stdout)
+    assert found["exchange"]["stop"]["rule"] == "budget"
+    assert found["exchange"]["usage"]["calls"] == 3
+
+
+@pytest.mark.parametrize("odd", ["!hang", "!flood", "!empty", "\x1b[2J\x07 nonsense \u202e"])
+def test_an_agent_that_misbehaves_costs_its_own_vote_and_nothing_else(tmp_path, odd):
+    scripted(tmp_path, a=["The answer is 18."], b=[odd], c=["The answer is 18."])
+    with (tmp_path / "eot.toml").open("a") as file:
+        file.write("quorum = 2\n")
+    done = eot(tmp_path, "ask", ASKED, EOT_AGENTS__B__DEADLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert "18" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+
+
+def test_a_typo_in_the_settings_is_named_with_the_key_that_was_meant(tmp_path):
+    (tmp_path / "eot.toml").write_text('[agents.a]\nmodle = "scripted"\n')
+    done = eot(tmp_path, "config", "check")
+    assert done.returncode == 2
+    assert "agents.a.modle: no such key; did you mean 'model'?" in done.stderr
+
+
+def test_config_check_names_every_fault_of_every_council(tmp_path):
+    scripted(tmp_path, **AGREED)
+    with (tmp_path / "eot.toml").open("a") as file:
+        file.write('[councils.two]\nagents = ["a", "zed"]\n[councils.three]\nagents = ["a"]\ntopology = "star"\n')
+    done = eot(tmp_path, "config", "check")
+    assert done.returncode == 2
+    assert "councils.two: There is no agent called 'zed'" in done.stderr
+    assert "councils.three: There is no topology called 'star'" in done.stderr
+
+
+def test_config_check_remarks_on_a_variable_that_is_no_setting(tmp_path):
+    scripted(tmp_path, **AGREED)
+    done = eot(tmp_path, "config", "check", EOT_COUNCLS__DEFAULT__ROUNDS="1")
+    assert done.returncode == 0
+    assert "EOT_COUNCLS__DEFAULT__ROUNDS is no setting" in done.stdout
+
+
+def test_a_missing_key_is_told_by_its_variable(tmp_path):
+    (tmp_path / "eot.toml").write_text('[agents.a]\nmodel = "anthropic/claude-haiku-4-5"\n')
+    done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 3
+    assert "ANTHROPIC_API_KEY" in done.stderr
+
+
+def test_a_table_of_ones_own_is_a_topology_like_any_other(tmp_path):
+    scripted(tmp_path, a=["The answer is 1."], b=["The answer is 2."], c=["The answer is 3."])
+    with (tmp_path / "eot.toml").open("a") as file:
+        file.write('[topologies.chain]\na = ["b"]\nb = ["c"]\nc = []\n')
+    found = json.loads(eot(tmp_path, "ask", ASKED, "--topology", "chain", "--json").stdout)
+    assert found["exchange"]["hears"] == {"a": ["a", "b"], "b": ["b", "c"], "c": ["c"]}
+
+
+def test_votes_on_answers_from_a_file_and_counts_what_is_right(tmp_path):
+    rows = [
+        {
+            "question": "1+1?",
+            "gold": "2",
+            "candidates": [{"agent": "x", "text": "2"}, {"agent": "y", "text": "The answer is 2"}],
+        },
+        {"question": "2+2?", "gold": "4", "candidates": [{"agent": "x", "text": "5"}, {"agent": "y", "text": "5"}]},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    done = eot(tmp_path, "vote", "rows.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "right: 1 of 2 (50.0%)" in done.stdout
+    lines = eot(tmp_path, "vote", "rows.jsonl", "--json").stdout.splitlines()
+    assert [json.loads(line)["verdict"]["answer"] for line in lines] == ["2", "5"]
+
+
+def test_a_wrong_row_is_refused_by_file_and_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1?", "candidates": ["2"]}\n{"question": "?"}\n')
+    done = eot(tmp_path, "vote", "rows.jsonl")
+    assert done.returncode == 2
+    assert "rows.jsonl, line 2" in done.stderr
+
+
+def test_a_run_that_was_killed_asks_only_for_what_it_had_not_got(tmp_path):
+    """Three agents over HTTP; kill -9 while the fifth call hangs; the same run id again pays for the rest alone."""
+    fates = iter([*"1234", None])  # four answers that disagree, then silence
+
+    def answer(number, body):
+        said = next(fates, number)
+        return None if said is None else f"The answer is {said}."
+
+    with serving(answer) as server:
+        agents = "".join(
+            f'[agents.{name}]\nmodel = "openai/m"\nbase_url = "{server.url}"\nretries = 0\n' for name in ("a", "b", "c")
+        )
+        (tmp_path / "eot.toml").write_text(
+            agents + "[councils.default]\nagents = ['a', 'b', 'c']\nrounds = 1\nstop = []\n"
+        )
+        words = [str(EOT), "ask", ASKED, "--run-id", "kept", "--json"]
+        first = subprocess.Popen(words, cwd=tmp_path, env=environment(tmp_path / "home"), stdout=subprocess.DEVNULL)
+        assert server.hung.wait(60)
+        done_before = _kept(tmp_path, 4)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        asked_before = len(server.bodies)
+        again = eot(tmp_path, "ask", ASKED, "--run-id", "kept", "--json")
+        found = json.loads(again.stdout)
+    recalled = [turn["recalled"] for turns in found["exchange"]["rounds"] for turn in turns]
+    assert sum(recalled) == done_before
+    assert len(server.bodies) - asked_before == 6 - done_before
+
+
+def _kept(folder, enough):
+    """Wait until that many calls are on disk; the sixth may have been answered meanwhile."""
+    for _ in range(100):
+        with sqlite3.connect(folder / "home" / "calls.sqlite") as file:
+            count = file.execute("select count(*) from calls").fetchone()[0]
+        if count >= enough:
+            time.sleep(0.2)
+            return file.execute("select count(*) from calls").fetchone()[0]
+        time.sleep(0.05)
+    pytest.fail(f"only {count} calls were kept")
