@@ -40,7 +40,8 @@ class Checked:
             heard = (0 if delta.restart else heard) + len(delta.text)
             self._refuse_if_over(heard)
             if hear:
-                hear(delta.model_copy(update={"text": clean(delta.text)}))
+                shown = clean(delta.text)
+                hear(delta if shown == delta.text else delta.model_copy(update={"text": shown}))
 
         reply = await self.agent.ask(prompt, listen)
         self._refuse_if_over(len(reply.text))

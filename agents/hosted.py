@@ -146,7 +146,6 @@ class HostedAgent:
             "stream": True,
             "stream_options": {"include_usage": True},
             "num_retries": 0,
-            "max_retries": 0,
             **{name: value for name, value in given.items() if value is not None},
         }
 

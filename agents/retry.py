@@ -48,7 +48,6 @@ class Retry:
             await asyncio.sleep(wait)
             if hear and heard:
                 hear(Delta(restart=True))
-            heard = False
         raise AssertionError("the last attempt returns or raises")
 
     def _wait(self, attempt: int, fault: TransientError) -> float | None:

@@ -159,6 +159,7 @@ async def test_what_a_model_costs_is_known_unknown_or_ones_own_but_never_nought(
     assert await known.is_priced()
     assert not await HostedAgent(name="h", model="openai/a-model-nobody-knows").is_priced()
     assert not await HostedAgent(name="h", model="openai/gpt-4o", base_url="http://127.0.0.1:1/v1").is_priced()
+    assert not await HostedAgent(name="h", model="ollama/llama3").is_priced()  # LiteLLM says 0
     free = Prices(input_usd_per_million=0, output_usd_per_million=0)
     assert await HostedAgent(name="h", model="x/y", prices=free).is_priced()
     assert known._cost(1_000_000, 1_000_000) > 1
@@ -425,6 +426,13 @@ def test_importing_the_agents_loads_no_model_library():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+async def test_litellm_writes_no_prompt_into_the_log_even_when_told_to(caplog, monkeypatch):
+    async with listening(GOOD) as server:
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "LiteLLM"):
+            await agent_of(server).ask(prompt("a private question"))
+    assert not [record for record in caplog.records if record.name.startswith("LiteLLM")]
 
 
 async def test_many_calls_at_once_leave_nothing_open(recwarn):
