@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from eot.errors import BudgetSpentError, SettingsError
+from eot.errors import BudgetSpentError
 from eot.settings import BudgetSettings
 from eot.types import Agent, Hear, Prompt, Reply, Usage
 
@@ -60,21 +59,16 @@ class Budget:
         self.spent += usage
 
 
-async def _known() -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Budgeted:
     """Asks only within the run's budget.
 
     A recalled reply counts with what it cost when it was paid: the caps hold for a run, however often it was
-    started again. `priced` says whether the agent's price is known; a cap on dollars cannot be kept without.
+    started again.
     """
 
     agent: Agent
     budget: Budget
-    priced: Callable[[], Awaitable[bool]] = _known
 
     @property
     def name(self) -> str:
@@ -85,9 +79,7 @@ class Budgeted:
 
         Raises:
             BudgetSpentError: a cap is reached, or the run's seconds ran out during the call.
-            SettingsError: dollars are capped and nobody knows this agent's price.
         """
-        await self._refuse_unknown_price()
         self.budget.reserve(self.name)
         spent = Usage(calls=1)
         try:
@@ -105,10 +97,3 @@ class Budgeted:
             if not scope.expired():  # somebody else's timeout, inside the agent
                 raise
         raise BudgetSpentError(f"{self.name} was cut off: the run's {self.budget.caps.seconds:g} seconds are over")
-
-    async def _refuse_unknown_price(self) -> None:
-        if self.budget.caps.usd is not None and not await self.priced():
-            raise SettingsError(
-                f"nobody knows what {self.name} costs, so the cap of {self.budget.caps.usd:g} US dollars cannot be "
-                f"kept: set input_usd_per_million and output_usd_per_million of agents.{self.name}, or cap tokens"
-            )

@@ -107,7 +107,7 @@ async def _run(
     house = House(settings)
     try:
         return await run(
-            house.council(council),
+            await house.council(council),
             question,
             run_id=asking.run_id or uuid.uuid4().hex[:12],
             seed=asking.seed,

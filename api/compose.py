@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from agents import (
     ScriptedAgent,
     Watched,
 )
-from eot.errors import EotError, UnknownNameError
+from eot.errors import EotError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
 from eot.types import Agent
 from local_models import Engines, Sampling, locate
@@ -59,19 +59,23 @@ class House:
         if self._store:
             self._store.close()
 
-    def council(self, seats: CouncilSettings) -> Council:
+    async def council(self, seats: CouncilSettings) -> Council:
         """Seat a council for one run: every agent in its wrappers, one budget shared by all.
 
         Raises:
             UnknownNameError: an agent or the topology does not exist.
             TopologyError: the table cannot work for these agents.
+            SettingsError: dollars are capped, and nobody knows what an agent costs.
             InputError: an agent's settings cannot work.
         """
         agents = {name: self._configured(name) for name in dict.fromkeys(seats.agents)}
         hears = table(seats.topology, seats.agents, self.settings.topologies)
         budget = Budget(seats.budget)
+        bare = {name: _bare(name, agent, self._engines) for name, agent in agents.items()}
+        if seats.budget.usd is not None:
+            await _refuse_unpriced(bare.values())
         return Council(
-            agents={name: self._wrapped(name, agent, budget) for name, agent in agents.items()},
+            agents={name: self._wrapped(bare[name], agent, budget) for name, agent in agents.items()},
             topology=seats.topology,
             hears=hears,
             rounds=seats.rounds,
@@ -90,19 +94,17 @@ class House:
             raise UnknownNameError("agent", name, self.settings.agents)
         return self.settings.agents[name]
 
-    def _wrapped(self, name: str, settings: AgentSettings, budget: Budget) -> Agent:
+    def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget) -> Agent:
         """An agent in its wrappers, from the inside out.
 
         Each attempt is checked and watched, tried again within one deadline, kept, paid from the budget, and told
         the agent's own instructions.
         """
-        bare = _bare(name, settings, self._engines)
         agent: Agent = Checked(bare)
         if self._observe:
             agent = Watched(agent, self._observe, settings.model)
         agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
-        priced = {"priced": bare.is_priced} if isinstance(bare, HostedAgent) else {}
-        return Briefed(Budgeted(agent, budget, **priced), settings.instructions, settings.seed)
+        return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
     def _calls(self) -> CallStore:
         self._store = self._store or CallStore(self.settings.home / "calls.sqlite")
@@ -128,6 +130,16 @@ def embedder(settings: Settings, method: str) -> Embed | None:
         if method == "emb_a_s":
             raise
         return None
+
+
+async def _refuse_unpriced(agents: Iterable[Agent]) -> None:
+    """A cap on dollars cannot be kept where a price is unknown: better no run than one without its cap."""
+    for agent in agents:
+        if isinstance(agent, HostedAgent) and not await agent.is_priced():
+            raise SettingsError(
+                f"nobody knows what {agent.name} costs, so the cap on dollars cannot be kept: "
+                f"set input_usd_per_million and output_usd_per_million of agents.{agent.name}, or cap calls or tokens"
+            )
 
 
 def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:

@@ -60,7 +60,7 @@ async def play(house: House, seats: tuple[str, ...], asked: list[tuple[Question,
 
     async def one(question: Question) -> Result:
         async with places:
-            council = house.council(CouncilSettings(agents=seats))
+            council = await house.council(CouncilSettings(agents=seats))
             return await run(council, question, run_id=f"council-{question.id}")
 
     return await asyncio.gather(*(one(question) for question, _ in asked))

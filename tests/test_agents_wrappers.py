@@ -32,7 +32,6 @@ from eot.errors import (
     EmptyReplyError,
     OversizedReplyError,
     RateLimitedError,
-    SettingsError,
     TransientError,
 )
 from eot.settings import BudgetSettings
@@ -232,15 +231,6 @@ async def test_no_call_begins_once_the_money_is_spent():
         await agent.ask(prompt())
     with pytest.raises(BudgetSpentError, match="1 US dollars"):
         await agent.ask(prompt())
-
-
-async def test_a_cap_on_money_refuses_an_agent_of_unknown_price_and_says_what_to_set():
-    async def nobody_knows() -> bool:
-        return False
-
-    with pytest.raises(SettingsError, match=r"set input_usd_per_million and output_usd_per_million of agents\.paid"):
-        await Budgeted(Paid(None), Budget(BudgetSettings(usd=1)), nobody_knows).ask(prompt())
-    assert (await Budgeted(Paid(None), Budget(BudgetSettings(calls=1)), nobody_knows).ask(prompt())).text == "x"
 
 
 async def test_a_call_whose_price_turns_out_unknown_ends_a_budget_of_money():

@@ -114,6 +114,13 @@ def test_too_few_answers_end_with_exit_code_3_and_each_agents_reason(tmp_path):
     assert "b: a scripted failure" in done.stderr
 
 
+def test_a_cap_on_money_is_refused_where_a_price_is_unknown_with_what_to_set(tmp_path):
+    (tmp_path / "eot.toml").write_text('[agents.a]\nmodel = "openai/m"\nbase_url = "http://127.0.0.1:1/v1"\n')
+    done = eot(tmp_path, "ask", ASKED, "--max-usd", "1")
+    assert done.returncode == 2
+    assert "set input_usd_per_million and output_usd_per_million of agents.a" in done.stderr
+
+
 def test_a_spent_budget_ends_with_exit_code_4(tmp_path):
     scripted(tmp_path, **AGREED)
     assert eot(tmp_path, "ask", ASKED, "--max-calls", "1").returncode == 4

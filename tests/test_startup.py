@@ -35,6 +35,6 @@ def test_a_composed_council_has_loaded_no_model_library_yet():
     code = (
         "from api.compose import House\nfrom api.defaults import with_defaults\nfrom eot.settings import Settings\n"
         "import tempfile, pathlib\nfound = with_defaults(Settings(home=pathlib.Path(tempfile.mkdtemp())), {})\n"
-        "House(found).council(found.councils['default'])"
+        "import asyncio; asyncio.run(House(found).council(found.councils['default']))"
     )
     assert set(imported_by(code)) <= {"langgraph"}
