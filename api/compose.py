@@ -49,7 +49,11 @@ class House:
         self.settings = settings
         self._observe = observe
         self._engines = Engines(
-            settings.home, threads=settings.threads, parallel=settings.parallel, context=settings.context
+            settings.home,
+            threads=settings.threads,
+            parallel=settings.parallel,
+            context=settings.context,
+            engine=settings.engine,
         )
         self._store: CallStore | None = None
         self._embed: Embed | None = None

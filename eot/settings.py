@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "eot")
     """Where weights, kept calls and runs lie."""
     threads: Count | None = None
-    """Processor threads of the local engine. Unset: the cores of this machine, two at least left to no one else."""
+    """Processor threads of each local model's engine. Unset: the physical cores of this machine."""
+    engine: Literal["auto", "llama.cpp", "transformers"] = "auto"
+    """What runs local models: llama.cpp on a CPU, transformers (extra `torch`) on a GPU and for safetensors folders."""
     parallel: Count = 4
     """Requests that one local model serves at once."""
     context: Count = 4096

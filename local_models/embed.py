@@ -72,7 +72,9 @@ class Embedder:
 
 def _load(folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # torch takes seconds
+    from transformers.utils import logging  # noqa: PLC0415
 
+    logging.disable_progress_bar()  # the terminal is the caller's
     try:
         return SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as fault:

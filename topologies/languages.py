@@ -34,11 +34,11 @@ ENGLISH = Language(
     context="Background:\n{context}",
     choices="Choices:\n{choices}",
     ask={
-        "number": "Think step by step, in a few short lines. "
+        "number": "Think step by step, in a few short lines without code. "
         'Finish with one line: "The answer is N." where N is a number.',
-        "choice": "Think step by step, in a few short lines. "
+        "choice": "Think step by step, in a few short lines without code. "
         'Finish with one line: "The answer is X." where X is the letter of one choice ({letters}).',
-        "yesno": "Think step by step, in a few short lines. "
+        "yesno": "Think step by step, in a few short lines without code. "
         'Finish with one line: "The answer is yes." or "The answer is no."',
         "open": "Answer clearly and to the point.",
     },
@@ -59,9 +59,10 @@ CHINESE = Language(
     context="背景：\n{context}",
     choices="选项：\n{choices}",
     ask={
-        "number": "请用简短的几行逐步思考。最后单独写一行：“答案是N。”，其中N是一个数字。",
-        "choice": "请用简短的几行逐步思考。最后单独写一行：“答案是X。”，其中X是一个选项的字母（{letters}）。",
-        "yesno": "请用简短的几行逐步思考。最后单独写一行：“答案是：是。”或“答案是：否。”",
+        "number": "请用简短的几行逐步思考，不要写代码。最后单独写一行：“答案是N。”，其中N是一个数字。",
+        "choice": "请用简短的几行逐步思考，不要写代码。"
+        "最后单独写一行：“答案是X。”，其中X是一个选项的字母（{letters}）。",
+        "yesno": "请用简短的几行逐步思考，不要写代码。最后单独写一行：“答案是：是。”或“答案是：否。”",
         "open": "请清楚、切题地回答。",
     },
     peers="其他参与者也解答了同一个问题。他们最近的发言：",
