@@ -42,12 +42,19 @@ _EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
 class House:
     """What outlives one run: the loaded engines, the kept calls, the embedder. Close it when done.
 
-    `observe` is handed a record of every real call; metrics and logs are built on it.
+    `observe` is handed a record of every real call; metrics and logs are built on it. `spending` holds for all runs
+    together and counts what is newly spent: a recalled reply is free there.
     """
 
-    def __init__(self, settings: Settings, observe: Callable[[CallRecord], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observe: Callable[[CallRecord], None] | None = None,
+        spending: Budget | None = None,
+    ) -> None:
         self.settings = settings
         self._observe = observe
+        self.spending = spending
         self._engines = Engines(
             settings.home,
             threads=settings.threads,
@@ -55,6 +62,7 @@ class House:
             context=settings.context,
             engine=settings.engine,
         )
+        self._bare: dict[str, Agent] = {}
         self._store: CallStore | None = None
         self._embed: Embed | None = None
 
@@ -75,8 +83,8 @@ class House:
         agents = {name: self._configured(name) for name in dict.fromkeys(seats.agents)}
         hears = table(seats.topology, seats.agents, self.settings.topologies)
         budget = Budget(seats.budget)
-        bare = {name: _bare(name, agent, self._engines) for name, agent in agents.items()}
-        if seats.budget.usd is not None:
+        bare = {name: self._agent(name, agent) for name, agent in agents.items()}
+        if seats.budget.usd is not None or (self.spending and self.spending.caps.usd is not None):
             await _refuse_unpriced(bare.values())
         return Council(
             agents={name: self._wrapped(bare[name], agent, budget) for name, agent in agents.items()},
@@ -98,6 +106,12 @@ class House:
             raise UnknownNameError("agent", name, self.settings.agents)
         return self.settings.agents[name]
 
+    def _agent(self, name: str, settings: AgentSettings) -> Agent:
+        """Made once: it serves any number of runs, and one that replays a file has read it."""
+        if name not in self._bare:
+            self._bare[name] = _bare(name, settings, self._engines)
+        return self._bare[name]
+
     def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget) -> Agent:
         """An agent in its wrappers, from the inside out.
 
@@ -107,7 +121,10 @@ class House:
         agent: Agent = Checked(bare)
         if self._observe:
             agent = Watched(agent, self._observe, settings.model)
-        agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
+        agent = Deadline(Retry(agent, settings.retries), settings.deadline)
+        if self.spending:
+            agent = Budgeted(agent, self.spending)
+        agent = Memo(agent, self._calls(), _fingerprint(settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
     def _calls(self) -> CallStore:

@@ -72,10 +72,14 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Trial:
-    """What all systems of one evaluation share, so that they share their answers too."""
+    """What all systems of one evaluation share, so that they share their answers too.
+
+    `at_once` is how many questions are in work at the same time.
+    """
 
     id: str = "eval"
     seed: int = 0
+    at_once: int = 8
 
     def run_id(self, question: Question) -> str:
         return f"{self.id}:{question.id}"

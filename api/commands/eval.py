@@ -17,6 +17,18 @@ def eval_(
     replay: Annotated[
         Path | None, typer.Option(help="Vote on answers recorded in this file, and ask no model.", metavar="FILE")
     ] = None,
+    councils: Annotated[str, typer.Option(help="Councils of eot.toml to compare: a,b")] = "default",
+    baselines: Annotated[
+        str, typer.Option(help="What they are compared with, of these; round0 always takes part.")
+    ] = "cot,sc,sc-tokens,self-moa,moa,best-single",
+    out: Annotated[
+        Path, typer.Option(help="Results and report go here; the same folder again goes on where it was.")
+    ] = Path("eot-eval"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Questions in work at the same time.")] = 8,
+    max_calls: Annotated[int | None, typer.Option(help="Cap on new calls; what is recalled is free.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap on new tokens, read and written.")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Cap on new US dollars.")] = None,
     models: Annotated[str | None, typer.Option(help="With --replay: only these voters, strongest first: a,b,c")] = None,
     embed: Annotated[
         bool, typer.Option("--embed", help="With --replay: compare by sentence embeddings too. Slow.")
@@ -24,20 +36,36 @@ def eval_(
     learn_weights: Annotated[
         Path | None, typer.Option(help="Write what each agent's ballot should count, as TOML.", metavar="FILE")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples; with --replay of the intervals.")] = 0,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Say how often the crowd is right, with 95 % intervals.
+    """Compare councils with baselines at equal budget on QUESTIONS; write tables, plots and a page.
+
+    Every answer is kept: a run that was stopped, capped, or is given one more baseline asks only for what is missing.
+
+    eot eval questions.jsonl --councils default --baselines cot,sc --limit 50
 
     With --replay, on answers from anywhere: each voter alone beside every vote. Rows without a gold answer take it
     from QUESTIONS, by id or by text.
     """
-    from api.replaying import Replaying, replay_file
-    from eot.errors import InputError
-
     if replay is None:
-        raise InputError("say which recorded answers to vote on: eot eval --replay answers.jsonl")
+        from api.evaluating import Evaluating, evaluate_file
+
+        live = Evaluating(
+            questions=questions,
+            out=out,
+            councils=_names(councils),
+            baselines=_names(baselines),
+            caps={"calls": max_calls, "tokens": max_tokens, "usd": max_usd},
+            limit=limit,
+            seed=seed,
+            at_once=at_once,
+        )
+        evaluate_file(live, config, as_json=as_json)
+        return
+    from api.replaying import Replaying, replay_file
+
     asked = Replaying(
         file=replay,
         questions=questions,
@@ -47,3 +75,7 @@ def eval_(
         seed=seed,
     )
     replay_file(asked, config, as_json=as_json)
+
+
+def _names(said: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in said.split(",") if name.strip()))

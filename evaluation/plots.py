@@ -1,0 +1,189 @@
+"""The three pictures of a report, as PNG: accuracy over tokens, calibration, and what the exchange did.
+
+Matplotlib is imported when the first one is drawn; no window, no global state of it is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eot.errors import MissingExtraError
+from evaluation.exchanged import Exchanged
+from evaluation.summary import Report, Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS: Mapping[str, str] = {
+    "council": "#0b6e99",
+    "round0": "#64a8c4",
+    "cot": "#2b2b2b",
+    "single": "#9aa1a8",
+    "best-single": "#9aa1a8",
+    "sc": "#d9730d",
+    "sc-tokens": "#dfab01",
+    "self-moa": "#ad1a72",
+    "moa": "#6940a5",
+}
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+_RIGHT, _WRONG, _MENDED, _BROKEN = "#2e8b57", "#b0b7bf", "#0b6e99", "#e03e3e"
+_LOG_FROM = 20
+"""The ratio of dearest to cheapest from which tokens are drawn on a logarithmic axis."""
+
+
+def plots(report: Report) -> dict[str, bytes]:
+    """PNG files by name; a picture with nothing to show is left out.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    measured = [score for score in report.scores if score.accuracy]
+    calibrated = [score for score in measured if score.calibration and not score.hindsight]
+    wanted: Mapping[str, tuple[Callable[[Axes, Any], None], Sequence[Any], float]] = {
+        "front": (_front, measured, 4.6),
+        "calibration": (_reliability, calibrated, 4.6),
+        "exchange": (_flows, report.exchanges, 3.6),
+    }
+    return {name: _drawn(draw, shown, height) for name, (draw, shown, height) in wanted.items() if shown}
+
+
+def pareto(scores: Sequence[Score]) -> list[Score]:
+    """The systems that no other beats in both accuracy and tokens, cheapest first; chosen with hindsight: none."""
+    front: list[Score] = []
+    for score in sorted(scores, key=lambda score: (score.tokens, -_share(score))):
+        if not score.hindsight and score.accuracy and (not front or _share(score) > _share(front[-1])):
+            front.append(score)
+    return front
+
+
+def _share(score: Score) -> float:
+    return score.accuracy.mean if score.accuracy else 0.0
+
+
+def _drawn(draw: Callable[[Axes, Any], None], shown: Sequence[Any], height: float) -> bytes:
+    with _figure(height) as (axes, save):
+        draw(axes, shown)
+        return save()
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[tuple[Axes, Callable[[], bytes]]]:
+    try:
+        from matplotlib import rc_context  # noqa: PLC0415  # takes half a second, and most commands draw nothing
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as fault:
+        raise MissingExtraError("the plots of a report", "eval") from fault
+    # Names of agents are text, not formulas: a "$" in one must not be set as mathematics.
+    with rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(8, height), dpi=130, layout="constrained")
+
+        def save() -> bytes:
+            file = io.BytesIO()
+            figure.savefig(file, format="png", metadata={"Software": None})
+            return file.getvalue()
+
+        yield figure.add_subplot(), save
+
+
+def _looks(scores: Sequence[Score]) -> Iterator[tuple[Score, str, str]]:
+    """Each score with a colour for what it is and a mark for which council or agent."""
+    subjects: dict[str, str] = {}
+    for score in scores:
+        kind, _, subject = score.system.partition(":")
+        mark = subjects.setdefault(subject, _MARKS[len(subjects) % len(_MARKS)])
+        yield score, _COLOURS.get(kind, "#e03e3e"), mark
+
+
+def _front(axes: Axes, scores: Sequence[Score]) -> None:
+    """Every system by what it costs and how often it is right; the line joins those that nobody beats in both."""
+    for score, colour, mark in _looks(scores):
+        assert score.accuracy
+        centre = 100 * score.accuracy.mean
+        bars = [[centre - 100 * score.accuracy.low], [100 * score.accuracy.high - centre]]
+        axes.errorbar(
+            [score.tokens],
+            [centre],
+            yerr=bars,
+            fmt=mark,
+            color=colour,
+            mfc="none" if score.hindsight else None,
+            ms=10 if score.hindsight else 7,
+            elinewidth=0.6,
+            label=f"{score.system} (hindsight)" if score.hindsight else score.system,
+        )
+    best = pareto(scores)
+    axes.plot([s.tokens for s in best], [100 * _share(s) for s in best], color="#57606a", lw=0.8, ls="--", zorder=0)
+    spent = [score.tokens for score in scores if score.tokens]
+    if spent and max(spent) > _LOG_FROM * min(spent):
+        axes.set_xscale("symlog")
+    else:
+        axes.set_xlim(left=0)
+    axes.set(xlabel="tokens a question, read and written", ylabel="right, % (95 % interval)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+
+
+def _reliability(axes: Axes, scores: Sequence[Score]) -> None:
+    """How often answers of a given support are right; on the diagonal, support is the chance to be right."""
+    axes.plot([0, 1], [0, 1], color="#b0b7bf", lw=0.8, zorder=0)
+    for score, colour, mark in _looks(scores):
+        assert score.calibration
+        bins = score.calibration.bins
+        axes.plot(
+            [bin_.confidence for bin_ in bins],
+            [bin_.accuracy for bin_ in bins],
+            marker=mark,
+            color=colour,
+            lw=1,
+            label=f"{score.system} (ECE {score.calibration.ece:.2f})",
+        )
+    axes.set(xlabel="support of the answer", ylabel="share right", xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+
+
+def _flows(axes: Axes, exchanges: Sequence[Exchanged]) -> None:
+    """For each council a flow of questions, from right or wrong in round 0's vote to right or wrong in the verdict."""
+    axes.set_axis_off()
+    for at, one in enumerate(exchanges):
+        place, counts = 1.7 * at, (one.kept, len(one.mended), len(one.broken), len(one.left))
+        for flow in _bands(*counts):
+            if flow.count:
+                _band(axes, place, flow)
+        axes.text(place + 0.5, 1.12 * sum(counts) + 0.1, one.council, ha="center", weight="bold")
+        axes.text(place, -0.02 * sum(counts), "round 0", ha="center", va="top", fontsize=8)
+        axes.text(place + 1, -0.02 * sum(counts), "verdict", ha="center", va="top", fontsize=8)
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """So many questions that go from a height on the left to a height on the right."""
+
+    label: str
+    colour: str
+    count: int
+    left: float
+    right: float
+
+
+def _bands(kept: int, mended: int, broken: int, left: int) -> list[_Flow]:
+    """What was right lies on top of what was wrong, on both sides, with a gap between."""
+    gap = 0.06 * (kept + mended + broken + left)
+    return [
+        _Flow("kept right", _RIGHT, kept, mended + left + broken + gap, broken + left + mended + gap),
+        _Flow("mended", _MENDED, mended, left, broken + left + gap),
+        _Flow("broken", _BROKEN, broken, mended + left + gap, left),
+        _Flow("left wrong", _WRONG, left, 0, 0),
+    ]
+
+
+def _band(axes: Axes, place: float, flow: _Flow) -> None:
+    steps = [step / 40 for step in range(41)]
+    eased = [step * step * (3 - 2 * step) for step in steps]
+    low = [flow.left + (flow.right - flow.left) * ease for ease in eased]
+    high = [height + flow.count for height in low]
+    axes.fill_between([place + step for step in steps], low, high, color=flow.colour, alpha=0.85, lw=0)
+    middle = (low[20] + high[20]) / 2
+    axes.text(place + 0.5, middle, f"{flow.label}: {flow.count}", ha="center", va="center", fontsize=8)
