@@ -19,7 +19,10 @@ from topologies.prompts import prompt_for
 
 def sample_prompt(question: Question, name: str, trial: Trial, at: int) -> Prompt:
     """What the agent is asked for its sample `at`: 0 is the prompt of a council's round 0, seed included."""
-    prompt = prompt_for(_blank(question, [name], trial), name, (), trial.seed)
+    return _reseeded(prompt_for(_blank(question, [name], trial), name, (), trial.seed), name, trial, at)
+
+
+def _reseeded(prompt: Prompt, name: str, trial: Trial, at: int) -> Prompt:
     if at == 0:
         return prompt
     digest = hashlib.sha256(f"{trial.seed} {name} sample {at}".encode()).digest()
@@ -56,7 +59,8 @@ async def ask_all(asks: Iterable[tuple[Agent, Prompt]]) -> list[Reply]:
 
 async def samples(agent: Agent, question: Question, trial: Trial, count: int) -> list[Reply]:
     """The agent's first `count` samples."""
-    return await ask_all((agent, sample_prompt(question, agent.name, trial, at)) for at in range(count))
+    first = sample_prompt(question, agent.name, trial, 0)
+    return await ask_all((agent, _reseeded(first, agent.name, trial, at)) for at in range(count))
 
 
 def elect(question: Question, replies: Sequence[Reply], voter: str) -> Verdict:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from eot.types import Question
-from evaluation.baselines.council import critical_path, exchange_of
+from evaluation.baselines.council import council_name, critical_path, exchange_of
 from evaluation.systems import Done, Entrant, Outcome, System, Trial
 from topologies.crowd import decide
 
@@ -19,8 +19,10 @@ def round0(entrant: Entrant, trial: Trial) -> Sequence[System]:
         del question
         exchange = exchange_of(entrant, done)
         first = exchange.model_copy(update={"rounds": exchange.rounds[:1], "stop": None})
-        seated = await entrant.seat()
-        verdict = await asyncio.to_thread(decide, first, seated) if seated.embed else decide(first, seated)
+        verdict = done[council_name(entrant)].verdict if len(exchange.rounds) == 1 else None
+        if verdict is None:  # an exchange took place: what decided then was not the vote over round 0
+            seated = await entrant.seat()
+            verdict = await asyncio.to_thread(decide, first, seated) if seated.embed else decide(first, seated)
         return Outcome(
             answer=verdict.answer,
             text=verdict.text,
