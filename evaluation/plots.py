@@ -31,6 +31,7 @@ _COLOURS: Mapping[str, str] = {
 }
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 _RIGHT, _WRONG, _MENDED, _BROKEN = "#2e8b57", "#b0b7bf", "#0b6e99", "#e03e3e"
+_LONGEST_NAME = 32
 _LOG_FROM = 20
 """The ratio of dearest to cheapest from which tokens are drawn on a logarithmic axis."""
 
@@ -43,10 +44,11 @@ def plots(report: Report) -> dict[str, bytes]:
     """
     measured = [score for score in report.scores if score.accuracy]
     calibrated = [score for score in measured if score.calibration and not score.hindsight]
+    flowing = [one for one in report.exchanges if one.kept or one.mended or one.broken or one.left]
     wanted: Mapping[str, tuple[Callable[[Axes, Any], None], Sequence[Any], float]] = {
         "front": (_front, measured, 4.6),
         "calibration": (_reliability, calibrated, 4.6),
-        "exchange": (_flows, report.exchanges, 3.6),
+        "exchange": (_flows, flowing, 3.6),
     }
     return {name: _drawn(draw, shown, height) for name, (draw, shown, height) in wanted.items() if shown}
 
@@ -113,7 +115,7 @@ def _front(axes: Axes, scores: Sequence[Score]) -> None:
             mfc="none" if score.hindsight else None,
             ms=10 if score.hindsight else 7,
             elinewidth=0.6,
-            label=f"{score.system} (hindsight)" if score.hindsight else score.system,
+            label=_short(score.system) + (" (hindsight)" if score.hindsight else ""),
         )
     best = pareto(scores)
     axes.plot([s.tokens for s in best], [100 * _share(s) for s in best], color="#57606a", lw=0.8, ls="--", zorder=0)
@@ -138,7 +140,7 @@ def _reliability(axes: Axes, scores: Sequence[Score]) -> None:
             marker=mark,
             color=colour,
             lw=1,
-            label=f"{score.system} (ECE {score.calibration.ece:.2f})",
+            label=f"{_short(score.system)} (ECE {score.calibration.ece:.2f})",
         )
     axes.set(xlabel="support of the answer", ylabel="share right", xlim=(0, 1.03), ylim=(-0.03, 1.03))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
@@ -147,35 +149,42 @@ def _reliability(axes: Axes, scores: Sequence[Score]) -> None:
 def _flows(axes: Axes, exchanges: Sequence[Exchanged]) -> None:
     """For each council a flow of questions, from right or wrong in round 0's vote to right or wrong in the verdict."""
     axes.set_axis_off()
+    # Limits are set, and every text lies within them: what hangs over an axes without a frame squeezes it to nothing.
+    axes.set(xlim=(-0.3, 1.7 * len(exchanges) - 0.4), ylim=(-0.12, 1.25))
     for at, one in enumerate(exchanges):
-        place, counts = 1.7 * at, (one.kept, len(one.mended), len(one.broken), len(one.left))
-        for flow in _bands(*counts):
-            if flow.count:
-                _band(axes, place, flow)
-        axes.text(place + 0.5, 1.12 * sum(counts) + 0.1, one.council, ha="center", weight="bold")
-        axes.text(place, -0.02 * sum(counts), "round 0", ha="center", va="top", fontsize=8)
-        axes.text(place + 1, -0.02 * sum(counts), "verdict", ha="center", va="top", fontsize=8)
+        place = 1.7 * at
+        for flow in _bands(one):
+            _band(axes, place, flow)
+        axes.text(place + 0.5, 1.15, _short(one.council), ha="center", weight="bold")
+        axes.text(place, -0.02, "round 0", ha="center", va="top", fontsize=8)
+        axes.text(place + 1, -0.02, "verdict", ha="center", va="top", fontsize=8)
 
 
 @dataclass(frozen=True)
 class _Flow:
-    """So many questions that go from a height on the left to a height on the right."""
+    """So many questions, a share of all, that go from a height on the left to a height on the right."""
 
     label: str
     colour: str
-    count: int
+    share: float
     left: float
     right: float
 
 
-def _bands(kept: int, mended: int, broken: int, left: int) -> list[_Flow]:
+def _bands(one: Exchanged) -> list[_Flow]:
     """What was right lies on top of what was wrong, on both sides, with a gap between."""
-    gap = 0.06 * (kept + mended + broken + left)
+    counts = {"kept right": one.kept, "mended": len(one.mended), "broken": len(one.broken), "left wrong": len(one.left)}
+    total, gap = sum(counts.values()), 0.06
+    kept, mended, broken, left = (count / total for count in counts.values())
+    # The lower edge of each band, left and right: from below, wrong and then right; right counts below what was kept.
+    edges = ((left + mended + broken + gap,) * 2, (left, left + broken + gap), (left + mended + gap, left), (0.0, 0.0))
+    colours = (_RIGHT, _MENDED, _BROKEN, _WRONG)
     return [
-        _Flow("kept right", _RIGHT, kept, mended + left + broken + gap, broken + left + mended + gap),
-        _Flow("mended", _MENDED, mended, left, broken + left + gap),
-        _Flow("broken", _BROKEN, broken, mended + left + gap, left),
-        _Flow("left wrong", _WRONG, left, 0, 0),
+        _Flow(f"{label}: {count}", colour, share, *edge)
+        for (label, count), colour, share, edge in zip(
+            counts.items(), colours, (kept, mended, broken, left), edges, strict=True
+        )
+        if count
     ]
 
 
@@ -183,7 +192,11 @@ def _band(axes: Axes, place: float, flow: _Flow) -> None:
     steps = [step / 40 for step in range(41)]
     eased = [step * step * (3 - 2 * step) for step in steps]
     low = [flow.left + (flow.right - flow.left) * ease for ease in eased]
-    high = [height + flow.count for height in low]
+    high = [height + flow.share for height in low]
     axes.fill_between([place + step for step in steps], low, high, color=flow.colour, alpha=0.85, lw=0)
     middle = (low[20] + high[20]) / 2
-    axes.text(place + 0.5, middle, f"{flow.label}: {flow.count}", ha="center", va="center", fontsize=8)
+    axes.text(place + 0.5, middle, flow.label, ha="center", va="center", fontsize=8)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
