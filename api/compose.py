@@ -22,6 +22,7 @@ from agents import (
     HostedAgent,
     LocalAgent,
     Memo,
+    Metered,
     Prices,
     ReplayAgent,
     Retry,
@@ -101,12 +102,13 @@ class House:
     def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget) -> Agent:
         """An agent in its wrappers, from the inside out.
 
-        Each attempt is checked and watched, tried again within one deadline, kept, paid from the budget, and told
-        the agent's own instructions.
+        Each attempt is checked, watched and paid from the budget, tried again within one deadline and kept; the turn
+        as a whole stays within the budget, and is told the agent's own instructions.
         """
         agent: Agent = Checked(bare)
         if self._observe:
             agent = Watched(agent, self._observe, settings.model)
+        agent = Metered(agent, budget)
         agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 

@@ -89,9 +89,13 @@ class DiskFullError(WeightsError):
 
 
 class CallError(EotError):
-    """One call to one agent failed. `reason` is a short word for tables and counters."""
+    """One call to one agent failed. `reason` is a short word for tables and counters.
+
+    `calls` is how many real calls it took: an agent's own error stands for one, a turn's for all of its attempts.
+    """
 
     reason = "error"
+    calls: int = 1
 
 
 class TransientError(CallError):
@@ -148,6 +152,7 @@ class BudgetSpentError(CallError):
     """The next call would pass a cap of the budget."""
 
     reason = "budget"
+    calls = 0
 
 
 class NoQuorumError(EotError):
