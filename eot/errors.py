@@ -73,7 +73,7 @@ class MissingExtraError(InputError):
     """The feature needs a package that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs packages that are not installed: pip install 'eot[{extra}]'")
+        super().__init__(f"{feature} needs packages that are not installed; in the checkout: pip install '.[{extra}]'")
 
 
 class WeightsError(EotError):
