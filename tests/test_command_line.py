@@ -215,7 +215,9 @@ def test_config_check_finds_what_no_question_has_met_yet(tmp_path):
 
 def test_the_reason_why_an_agent_was_lost_is_printed(tmp_path):
     scripted(tmp_path, a=["The answer is 18."], b=["!fail"], c=["The answer is 18."])
-    assert "lost b: a scripted failure" in eot(tmp_path, "ask", ASKED).stdout
+    done = eot(tmp_path, "ask", ASKED)
+    assert "lost b: a scripted failure" in done.stdout
+    assert "3 calls" in done.stdout  # a call that failed was a call
 
 
 def test_a_provider_cannot_write_escapes_on_the_terminal(tmp_path):

@@ -21,7 +21,8 @@ from langgraph.runtime import Runtime
 
 from eot.errors import BudgetError, BudgetSpentError, CallError, EotError, NoQuorumError, QuestionError
 from eot.events import Event, RunStarted, Stopped, Token, TurnEnded, TurnStarted, VerdictReached, VoteStarted, Watch
-from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Verdict
+from eot.text import clean
+from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Usage, Verdict
 from scoring import choices_in, infer_kind
 from topologies.confidence import confidence, confidence_as_published
 from topologies.council import Council
@@ -135,11 +136,23 @@ async def _think(floor: _Floor, exchange: Exchange, name: str, reads: tuple[str,
     try:
         turn = await _thought(floor, exchange, name, prompt)
     except Exception as fault:  # noqa: BLE001 - a failing agent never fails the exchange, whatever it raises
-        reason = fault.reason if isinstance(fault, CallError) else "error"
-        detail = str(fault) if isinstance(fault, EotError) else f"{type(fault).__name__}: {fault}"
-        turn = Silence(agent=name, round=prompt.round, reason=reason, detail=detail, seconds=time.monotonic() - start)
+        turn = _silence(name, prompt.round, fault, time.monotonic() - start)
     floor.tell(TurnEnded, turn=turn)
     return turn
+
+
+def _silence(name: str, turn: int, fault: Exception, seconds: float) -> Silence:
+    """The failure as a value. How many tokens failed attempts took, nobody tells."""
+    known = isinstance(fault, EotError)
+    calls = fault.calls if isinstance(fault, CallError) else 0
+    return Silence(
+        agent=name,
+        round=turn,
+        reason=fault.reason if isinstance(fault, CallError) else "error",
+        detail=clean(str(fault) if known else f"{type(fault).__name__}: {fault}"),
+        usage=Usage(calls=calls),
+        seconds=seconds,
+    )
 
 
 async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt) -> Thought:
