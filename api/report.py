@@ -96,6 +96,7 @@ def facts(found: Verdict, exchange: Exchange) -> list[str]:
         f"{found.how}; support {found.support:.0%}" + (", a tie" if found.tie else ""),
         f"stopped after round {stop.round}: {stop.rule} ({stop.detail})" if stop else "",
         changed(found, exchange),
+        moved(exchange),
         *(f"degraded: lost {agent}: {_why_lost(agent, exchange)}" for agent in found.lost),
         *found.notes,
         spent(exchange.usage),
@@ -122,6 +123,21 @@ def changed(found: Verdict, exchange: Exchange) -> str:
     return (
         f"the exchange changed the answer: the first answers alone give {one_line(found.shadow.answer or 'none', 40)}"
     )
+
+
+def moved(exchange: Exchange) -> str:
+    """Who answers otherwise now than alone at first. Open answers are left out: their words always differ."""
+    pairs = {
+        seat: (exchange.first[seat].answer, last.answer)
+        for seat, last in exchange.latest.items()
+        if seat in exchange.first
+    }
+    told = [
+        f"{seat} {first or 'unreadable'} → {last or 'unreadable'}"
+        for seat, (first, last) in pairs.items()
+        if first != last
+    ]
+    return f"moved: {', '.join(told)}" if told and exchange.kind != "open" else ""
 
 
 def spent(usage: Usage) -> str:

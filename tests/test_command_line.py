@@ -19,7 +19,7 @@ def test_a_piped_question_prints_the_rounds_the_vote_and_the_verdict(tmp_path):
     scripted(tmp_path, a=["The answer is 18.", "The answer is 7."], b=["The answer is 7."], c=["The answer is 9."])
     done = eot(tmp_path, "ask", ASKED)
     assert done.returncode == 0, done.stderr
-    for expected in ("who reads whom", "round 0", "round 1", "majority", "the exchange", "calls"):
+    for expected in ("who reads whom", "round 0", "round 1", "majority", "the exchange", "moved: a 18 → 7", "calls"):
         assert expected in done.stdout
     assert "\x1b" not in done.stdout  # no live view when piped
 
