@@ -2,7 +2,7 @@
 
 from scoring.answers_file import AnswerRow, read_answers
 from scoring.ballots import Ballot
-from scoring.kind import choices_in, infer_kind
+from scoring.kind import choices_in, infer_kind, kind_with_gold
 from scoring.methods import METHODS, Embed
 from scoring.published import read_as_published, vote_as_published
 from scoring.read import canonical, read_answer, same
@@ -16,6 +16,7 @@ __all__ = [
     "canonical",
     "choices_in",
     "infer_kind",
+    "kind_with_gold",
     "read_answer",
     "read_answers",
     "read_as_published",

@@ -55,6 +55,19 @@ def infer_kind(text: str, choices: Mapping[str, str] | None = None) -> Kind:
     return "yesno" if clause or statement else "open"
 
 
+_BARE_NUMBER = re.compile(r"[-+]?\$?(?:[0-9][0-9,]*)?\.?[0-9]+%?")
+
+
+def kind_with_gold(text: str, choices: Mapping[str, str], gold: str) -> Kind:
+    """The kind of a question that does not name it but comes with its answer, which says more than the wording."""
+    inferred = infer_kind(text, choices)
+    if inferred == "choice":
+        return inferred
+    if _BARE_NUMBER.fullmatch(gold.strip()):
+        return "number"
+    return "yesno" if gold.strip().casefold() in ("yes", "no", "true", "false") else inferred
+
+
 def choices_in(text: str) -> dict[str, str]:
     """The options that a question lists as "(A) ... (B) ..." or "A. ... B. ...", from A on; {} if it lists none."""
     found: list[re.Match[str]] = []

@@ -1,0 +1,197 @@
+"""What `eot eval --replay` does: votes on recorded answers, the report of it, and the weights it teaches."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from api.compose import embedder
+from api.report import one_line
+from eot.errors import InputError
+from eot.settings import load
+from eot.types import Kind
+from evaluation.datasets import Labelled, read_questions
+from evaluation.replay import Replay, System, replay
+from evaluation.statistics import Interval
+from evaluation.weights import HEADER, toml_snippet
+from scoring import AnswerRow, Ballot, canonical, read_answer, read_answers
+
+SAID = {
+    "best_single": "best single",
+    "chosen_single": "chosen single",
+    "mean_single": "mean single",
+    "majority_by_chance": "majority by chance",
+    "auto": "auto (the default)",
+    "word": "words",
+    "char": "characters",
+    "word+char": "words + characters",
+    "emb+word+char": "all three",
+    "one_coin": "one-coin weights",
+    "gold_weights": "weights from gold",
+    "any_right": "any voter right",
+}
+
+
+@dataclass(frozen=True)
+class Replaying:
+    """What was asked for: the recorded answers, whose, and what to do with them."""
+
+    file: Path
+    questions: Path | None = None
+    voters: tuple[str, ...] = ()
+    embed: bool = False
+    learn_weights: Path | None = None
+    seed: int = 0
+
+
+def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None:
+    """Vote on every row in every way; print a table, or one JSON object.
+
+    Raises:
+        AnswersError: a row cannot be read; names file and line.
+        UnknownNameError: a voter that no row has.
+        MissingExtraError, WeightsError: embeddings without what embeds.
+        InputError: the weights cannot be written where they should.
+    """
+    if asked.learn_weights:
+        _refuse_to_overwrite(asked.learn_weights)
+    embed = embedder(load(config), "emb_a_s") if asked.embed else None
+    rows = read_answers(asked.file)
+    if asked.questions:
+        rows = _labelled(rows, asked.questions)
+    found = replay(rows, voters=asked.voters, embed=embed, seed=asked.seed)
+    if asked.learn_weights:
+        _write(asked.learn_weights, _snippet(found, asked.file))
+    if as_json:
+        sys.stdout.write(found.model_dump_json() + "\n")
+    else:
+        _print(found, asked)
+
+
+def _labelled(rows: Iterator[AnswerRow], questions: Path) -> Iterator[AnswerRow]:
+    """Rows without a gold take it, and kind and choices, from the labelled question of their id or text."""
+    known: dict[str, Labelled] = {}
+    for labelled in read_questions(questions):
+        known[labelled.question.id] = known[labelled.question.text] = labelled
+    for row in rows:
+        match = known.get(row.id) or known.get(row.question)
+        yield row if row.gold is not None or match is None else _with_gold(row, match)
+
+
+def _with_gold(row: AnswerRow, match: Labelled) -> AnswerRow:
+    kind, choices = match.kind, match.question.choices
+    ballots = row.ballots
+    if (kind, choices) != (row.kind, row.choices):  # answers were read for what the text alone seemed to ask
+        ballots = tuple(replace(ballot, answer=_answer(ballot, kind, choices)) for ballot in ballots)
+    return replace(row, kind=kind, choices=choices, gold=match.gold, ballots=ballots)
+
+
+def _answer(ballot: Ballot, kind: Kind, choices: Mapping[str, str]) -> str | None:
+    stated = canonical(ballot.answer, kind, choices) if ballot.answer is not None else None
+    return stated or read_answer(ballot.text, kind, choices)
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """Before anything is computed: a folder, or a file that is not of weights (somebody's eot.toml), is left alone."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise InputError(f"--learn-weights: there is no folder {path.parent}") from None
+        return
+    except OSError as fault:
+        raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
+    if first.strip() and not first.startswith(HEADER):
+        raise InputError(f"--learn-weights: {path} holds something else; name a new file, and copy the weights over")
+
+
+def _snippet(found: Replay, source: Path) -> str:
+    how = (
+        f"{found.labelled} labelled questions"
+        if found.learnt == "gold"
+        else f"agreement on {found.questions} questions"
+    )
+    method = "gold answers" if found.learnt == "gold" else "one-coin Dawid-Skene, no labels"
+    return toml_snippet(found.weights, f"{how} of {source.name} ({method}).")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: a full disk leaves the file that was there."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except OSError as fault:
+        raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
+
+
+def _print(found: Replay, asked: Replaying) -> None:
+    console = Console()
+    if found.systems:
+        console.print(_systems(found))
+    console.print(_voters(found))
+    for line in _facts(found, asked):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _systems(found: Replay) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=f"{found.labelled} questions: percent [95 % interval]")
+    table.add_column("answered by", no_wrap=True)
+    for heading in ("right", "to best single", "to majority"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for system in found.systems:
+        table.add_row(*_system(system))
+    return table
+
+
+def _system(system: System) -> tuple[str, ...]:
+    return (
+        SAID.get(system.name, system.name),
+        _interval(system.accuracy),
+        "" if system.name == "best_single" else _interval(system.vs_best, sign="+"),
+        "" if system.name == "majority_by_chance" else _interval(system.vs_majority, sign="+"),
+    )
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    return f"{100 * interval.mean:{sign}.1f} [{100 * interval.low:{sign}.1f} {100 * interval.high:{sign}.1f}]"
+
+
+def _voters(found: Replay) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("voter", no_wrap=True)
+    for heading in ("alone right", "answered", "estimate", "weight", "speaks"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for voter in found.voters:
+        table.add_row(
+            Text(one_line(voter.name, 24)),
+            _interval(voter.alone) if voter.alone else "",
+            f"{voter.answered / found.questions:.0%}",
+            f"{voter.accuracy:.2f}",
+            f"{voter.weight:.2f}",
+            f"{voter.speaks:.0%}",
+        )
+    return table
+
+
+def _facts(found: Replay, asked: Replaying) -> Iterator[str]:
+    if found.calibration:
+        yield "best single: with hindsight; chosen single, weights from gold: learnt on the other four fifths"
+        yield f"support as confidence: expected calibration error {found.calibration.ece:.3f}"
+    if unlabelled := found.questions - found.labelled:
+        yield f"{unlabelled} of {found.questions} questions have no gold answer; they are not scored"
+    learnt = "the gold answers" if found.learnt == "gold" else "agreement alone (one-coin Dawid-Skene)"
+    yield f"estimates and weights were learnt from {learnt}"
+    if asked.learn_weights:
+        yield f"weights written to {asked.learn_weights}"
