@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from api.compose import embedder
 from api.report import one_line
 from eot.errors import InputError
 from eot.settings import load
@@ -22,14 +21,14 @@ from evaluation.datasets import Labelled, read_questions
 from evaluation.replay import Replay, System, replay
 from evaluation.statistics import Interval
 from evaluation.weights import HEADER, toml_snippet
-from scoring import AnswerRow, Ballot, canonical, read_answer, read_answers
+from scoring import AnswerRow, Ballot, Embed, canonical, read_answer, read_answers
 
 SAID = {
     "best_single": "best single",
     "chosen_single": "chosen single",
     "mean_single": "mean single",
     "majority_by_chance": "majority by chance",
-    "auto": "auto (the default)",
+    "auto": "auto",
     "word": "words",
     "char": "characters",
     "word+char": "words + characters",
@@ -63,7 +62,7 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
     """
     if asked.learn_weights:
         _refuse_to_overwrite(asked.learn_weights)
-    embed = embedder(load(config), "emb_a_s") if asked.embed else None
+    embed = _embedder(config) if asked.embed else None
     rows = read_answers(asked.file)
     if asked.questions:
         rows = _labelled(rows, asked.questions)
@@ -74,6 +73,12 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
         sys.stdout.write(found.model_dump_json() + "\n")
     else:
         _print(found, asked)
+
+
+def _embedder(config: Path | None) -> Embed | None:
+    from api.compose import embedder  # noqa: PLC0415  # it brings LangGraph along, which a replay does without
+
+    return embedder(load(config), "emb_a_s")
 
 
 def _labelled(rows: Iterator[AnswerRow], questions: Path) -> Iterator[AnswerRow]:
@@ -140,13 +145,21 @@ def _print(found: Replay, asked: Replaying) -> None:
     console = Console()
     if found.systems:
         console.print(_systems(found))
+        console.print()
     console.print(_voters(found))
+    console.print()
     for line in _facts(found, asked):
         console.print(Text(line), soft_wrap=True)
 
 
 def _systems(found: Replay) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=f"{found.labelled} questions: percent [95 % interval]")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        title=f"{found.labelled} questions: percent [95 % interval]",
+        title_justify="left",
+    )
     table.add_column("answered by", no_wrap=True)
     for heading in ("right", "to best single", "to majority"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -169,13 +182,13 @@ def _interval(interval: Interval, sign: str = "") -> str:
 
 
 def _voters(found: Replay) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("voter", no_wrap=True)
     for heading in ("alone right", "answered", "estimate", "weight", "speaks"):
         table.add_column(heading, justify="right", no_wrap=True)
     for voter in found.voters:
         table.add_row(
-            Text(one_line(voter.name, 24)),
+            Text(one_line(voter.name, 22)),
             _interval(voter.alone) if voter.alone else "",
             f"{voter.answered / found.questions:.0%}",
             f"{voter.accuracy:.2f}",
