@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +26,11 @@ SAID = {
     "best_single": "best single",
     "chosen_single": "chosen single",
     "mean_single": "mean single",
-    "majority_by_chance": "majority by chance",
+    "majority_by_chance": "majority",
     "auto": "auto",
     "word": "words",
     "char": "characters",
-    "word+char": "words + characters",
+    "word+char": "words + chars",
     "emb+word+char": "all three",
     "one_coin": "one-coin weights",
     "gold_weights": "weights from gold",
@@ -67,12 +66,12 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
     if asked.questions:
         rows = _labelled(rows, asked.questions)
     found = replay(rows, voters=asked.voters, embed=embed, seed=asked.seed)
-    if asked.learn_weights:
-        _write(asked.learn_weights, _snippet(found, asked.file))
     if as_json:
         sys.stdout.write(found.model_dump_json() + "\n")
     else:
-        _print(found, asked)
+        _print(found)
+    if asked.learn_weights:  # last: a full disk takes no report away
+        _write(asked.learn_weights, _snippet(found, asked.file))
 
 
 def _embedder(config: Path | None) -> Embed | None:
@@ -131,24 +130,23 @@ def _snippet(found: Replay, source: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all: a full disk leaves the file that was there."""
+    part = path.with_name(f".{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as fault:
+        part.unlink(missing_ok=True)
         raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
 
 
-def _print(found: Replay, asked: Replaying) -> None:
+def _print(found: Replay) -> None:
     console = Console()
     if found.systems:
         console.print(_systems(found))
         console.print()
     console.print(_voters(found))
     console.print()
-    for line in _facts(found, asked):
+    for line in _facts(found):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -198,13 +196,12 @@ def _voters(found: Replay) -> Table:
     return table
 
 
-def _facts(found: Replay, asked: Replaying) -> Iterator[str]:
+def _facts(found: Replay) -> Iterator[str]:
     if found.calibration:
         yield "best single: with hindsight; chosen single, weights from gold: learnt on the other four fifths"
+        yield "majority: ties at random (the expected score); auto: ties to the text most like the others"
         yield f"support as confidence: expected calibration error {found.calibration.ece:.3f}"
     if unlabelled := found.questions - found.labelled:
         yield f"{unlabelled} of {found.questions} questions have no gold answer; they are not scored"
     learnt = "the gold answers" if found.learnt == "gold" else "agreement alone (one-coin Dawid-Skene)"
     yield f"estimates and weights were learnt from {learnt}"
-    if asked.learn_weights:
-        yield f"weights written to {asked.learn_weights}"

@@ -7,8 +7,10 @@ import tomllib
 import pytest
 from command import eot
 
-from eot.errors import AnswersError, UnknownNameError
+from api.replaying import Replaying, replay_file
+from eot.errors import AnswersError, InputError, UnknownNameError
 from evaluation.replay import replay
+from evaluation.weights import HEADER
 from scoring import AnswerRow, Ballot, read_answers
 
 
@@ -156,7 +158,7 @@ def test_the_command_prints_a_table_and_writes_weights(tmp_path):
     recorded(tmp_path, FILE)
     done = eot(tmp_path, "eval", "--replay", "answers.jsonl", "--learn-weights", "weights.toml")
     assert done.returncode == 0, done.stderr
-    for said in ("best single", "majority by chance", "words + characters", "one-coin", "100.0", "calibration error"):
+    for said in ("best single", "majority", "words + chars", "one-coin", "100.0", "calibration error"):
         assert said in done.stdout
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout  # nothing is cut off
@@ -221,6 +223,23 @@ def test_what_cannot_be_done_is_said_with_exit_code_two(tmp_path, words, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "eot.toml").read_text() == "threads = 1\n"
+
+
+def test_a_full_disk_leaves_the_weights_that_were_there_and_the_report(tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    target = tmp_path / "weights.toml"
+    target.write_text(f"{HEADER} before\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    asked = Replaying(recorded(tmp_path, FILE), learn_weights=target)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # no file may grow past 10 bytes
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            replay_file(asked, None, as_json=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert target.read_text() == f"{HEADER} before\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "weights.toml"]
+    assert json.loads(capsys.readouterr().out)["questions"] == 2
 
 
 def test_a_gold_that_does_not_parse_is_refused_by_line(tmp_path):
