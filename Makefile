@@ -21,8 +21,8 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 	@touch $@
 
 demo: setup  ## bring the weights and let three local models exchange their thoughts on a question
-	$(BIN)/eot models pull council
-	$(BIN)/eot ask --full "A shop sells pens in boxes of 12. Ann buys 3 boxes, gives 8 pens away and shares the rest equally among 4 friends. How many pens does each friend get?"
+	$(BIN)/eot models pull council --config demo.toml
+	$(BIN)/eot ask --config demo.toml --full "A shop sells pens in boxes of 12. Ann buys 3 boxes, gives 8 pens away and shares the rest equally among 4 friends. How many pens does each friend get?"
 
 dev: $(VENV)/.dev
 
@@ -48,10 +48,13 @@ bench: dev  ## the figures of docs/results, each by its script
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/startup.py
 
-lock: dev  ## renew the lock of what the main job needs
+LOCK := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+lock: dev  ## renew the two locks, within the versions of requirements/constraints.txt
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-header -c requirements/constraints.txt -o requirements/run.txt pyproject.toml
+	$(LOCK) -c requirements/constraints.txt -o requirements/run.txt pyproject.toml
+	$(LOCK) -c requirements/constraints.txt -o requirements/build.txt requirements/build.in
 
 clean:  ## remove what was built here; the weights stay in ~/.cache/eot
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,12 +1,15 @@
 """Agents: whatever answers a prompt, and the wrappers that are agents around agents.
 
-The wrappers stand in this order: Briefed(Budgeted(Memo(Deadline(Retry(Watched(Checked(agent))))))). So a recalled
-reply costs no time and no retry, the deadline covers all attempts, each attempt is watched, and an empty reply is
-watched as such. Importing this package loads no model library: each agent does so at its first call.
+The wrappers stand in this order: Briefed(Budgeted(Memo(Deadline(Retry(Metered(Watched(Checked(agent)))))))). So a
+recalled reply costs no time and no retry, the deadline covers all attempts, each attempt is paid from the budget and
+watched, and an empty reply is watched as such. Importing this package loads no model library: each agent does so at
+its first call.
 """
 
 from agents.briefed import Briefed
-from agents.budget import Budget, Budgeted
+from agents.budget import Budget
+from agents.budgeted import Budgeted, Metered
+from agents.capped import Capped
 from agents.checked import Checked
 from agents.deadline import Deadline
 from agents.hosted import HostedAgent, Prices
@@ -24,12 +27,14 @@ __all__ = [
     "Budgeted",
     "CallRecord",
     "CallStore",
+    "Capped",
     "Checked",
     "Deadline",
     "HostedAgent",
     "Line",
     "LocalAgent",
     "Memo",
+    "Metered",
     "Prices",
     "ReplayAgent",
     "Retry",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass
 
 from eot.errors import BudgetSpentError
 from eot.settings import BudgetSettings
-from eot.types import Agent, Hear, Prompt, Reply, Usage
+from eot.types import Usage
 
 
 class Budget:
@@ -43,57 +41,18 @@ class Budget:
             return f"{self.caps.usd:g} US dollars{unknown}"
         return f"{self.caps.seconds:g} seconds" if self.seconds_left == 0 else ""
 
-    def reserve(self, who: str) -> None:
-        """Take one call out of the budget before it is made.
+    def reserve(self, who: str, *, again: bool = False) -> None:
+        """Take one call out of the budget before it is made; `again` when it is not the first of its turn.
 
         Raises:
             BudgetSpentError: a cap is reached.
         """
         if cap := self.exhausted():
-            raise BudgetSpentError(f"{who} was not asked: the run's cap of {cap} is reached")
+            asked = "asked again" if again else "asked"
+            raise BudgetSpentError(f"{who} was not {asked}: the run's cap of {cap} is reached")
         self._under_way += 1
 
     def settle(self, usage: Usage) -> None:
-        """Put what a reserved call really spent in the place of its reservation."""
+        """Put what was really spent, perhaps nothing, in the place of a reservation."""
         self._under_way -= 1
         self.spent += usage
-
-
-@dataclass(frozen=True)
-class Budgeted:
-    """Asks only within the run's budget.
-
-    A recalled reply counts with what it cost when it was paid: the caps hold for a run, however often it was
-    started again.
-    """
-
-    agent: Agent
-    budget: Budget
-
-    @property
-    def name(self) -> str:
-        return self.agent.name
-
-    async def ask(self, prompt: Prompt, hear: Hear | None = None) -> Reply:
-        """Answer within the budget.
-
-        Raises:
-            BudgetSpentError: a cap is reached, or the run's seconds ran out during the call.
-        """
-        self.budget.reserve(self.name)
-        spent = Usage(calls=1)
-        try:
-            reply = await self._in_time(prompt, hear)
-            spent = reply.usage
-        finally:
-            self.budget.settle(spent)
-        return reply
-
-    async def _in_time(self, prompt: Prompt, hear: Hear | None) -> Reply:
-        try:
-            async with asyncio.timeout(self.budget.seconds_left) as scope:
-                return await self.agent.ask(prompt, hear)
-        except TimeoutError:
-            if not scope.expired():  # somebody else's timeout, inside the agent
-                raise
-        raise BudgetSpentError(f"{self.name} was cut off: the run's {self.budget.caps.seconds:g} seconds are over")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from eot.errors import AuthError, CallError, ContextOverflowError, RateLimitedError, TransientError
+from eot.text import clean
 
 # Several providers' adapters miss the key before anything is sent, and call that a server's fault.
 _NO_KEY = re.compile(r"missing [\w ]*(?:credentials|api.key)", re.IGNORECASE)
@@ -48,7 +49,8 @@ def call_error(fault: Exception, who: str, key_hint: str, secrets: Iterable[str]
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text on one line, cut to a length fit for a message, with every key in it blotted out."""
+    """The text on one line, cut to a length fit for a message, safe to print, with every key in it blotted out."""
+    text = clean(text)  # first: a mark that nobody sees could hide a key
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)} | set(secrets)
     for secret in sorted(found, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:

@@ -24,6 +24,9 @@ from agents.faults import call_error
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
 from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
 
+_SEEDS = 2**31
+"""Providers take seeds from 0 to one below this; an agent's own seed is added to the run's, and may pass it."""
+
 
 class Prices(Frozen):
     """US dollars for a million tokens."""
@@ -42,13 +45,14 @@ class HostedAgent:
     With `base_url`, which only the operator's configuration may name, `openai/NAME` speaks to a server of one's own;
     that server is sent `api_key` or a placeholder, never a key that was found in the environment for someone else.
     Without it a missing `api_key` is looked up in the environment under the provider's usual name; `key_variable` is
-    the name that messages then tell. Sampling that the provider does not know is left out.
+    the name that messages then tell. A `temperature` or `top_p` of None is not sent, and the provider's own holds (some
+    models refuse to be told both); what the provider does not know is left out too.
     """
 
     name: str
     model: str
-    temperature: float = 0.7
-    top_p: float = 0.95
+    temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     api_key: SecretStr | None = None
@@ -135,13 +139,13 @@ class HostedAgent:
             "api_key": self.api_key.get_secret_value() if self.api_key else ("none" if self.base_url else None),
             "base_url": self.base_url,
             "stop": list(self.stop) or None,
-            "seed": prompt.seed,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": None if prompt.seed is None else prompt.seed % _SEEDS,
         }
         return {
             "model": self.model,
             "messages": [message.model_dump() for message in prompt.messages],
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},

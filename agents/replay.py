@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from eot.errors import AnswersError, CallError
+from eot.text import clean
 from eot.types import Delta, Hear, Prompt, Reply, Usage
 
 _Key = tuple[str, str, int]
@@ -36,7 +38,7 @@ class ReplayAgent:
         speakers = {speaker for speaker, _, _ in said}
         self._speaker = name if len(speakers) > 1 else next(iter(speakers), "")
         if self._speaker not in speakers:
-            known = ", ".join(sorted(filter(None, speakers))) or "nobody"
+            known = clean(", ".join(sorted(filter(None, speakers)))) or "nobody"
             raise AnswersError(f"{path} has no answers by {name!r}; it has those of: {known}")
         self._said = {key: text for key, text in said.items() if key[0] == self._speaker}
 
@@ -45,7 +47,7 @@ class ReplayAgent:
         question = prompt.question or prompt.messages[-1].content
         text = self._said.get((self._speaker, _plain(question), prompt.round))
         if text is None:
-            asked = _plain(question)[:80]
+            asked = clean(_plain(question)[:80])
             raise CallError(f"{self._path} has no answer of {self.name!r} in round {prompt.round} to: {asked}")
         if hear:
             hear(Delta(text=text))
@@ -56,15 +58,16 @@ def _read(path: Path) -> Iterator[tuple[_Key, str]]:
     try:
         raw = path.read_bytes()
         lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as fault:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as fault:
         raise AnswersError(f"the recorded answers {path} cannot be read: {fault}") from fault
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield from _row(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
                 right = '{"question": "...", "text": "...", "round": 0, "agent": "..."}'
-                raise AnswersError(f"{path}, line {number}: a row looks like {right}; this one: {line[:80]}") from fault
+                this = clean(line[:80])
+                raise AnswersError(f"{path}, line {number}: a row looks like {right}; this one: {this}") from fault
 
 
 def _row(row: Mapping[str, Any]) -> Iterator[tuple[_Key, str]]:

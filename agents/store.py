@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from eot.errors import InputError
 
@@ -32,7 +34,7 @@ class CallKey:
 
 
 class CallStore:
-    """Replies by key, as JSON. Blocking: call it from a thread. Safe from any thread and from several processes.
+    """Replies by key, as JSON. `find` and `put` block: use a thread. Safe from any thread and from several processes.
 
     WAL with synchronous=NORMAL: what was put survives the death of the process at any instant; only a power cut may
     lose the last replies. The file is readable by its owner alone, since replies may hold what users asked.
@@ -57,6 +59,7 @@ class CallStore:
         except (OSError, sqlite3.Error) as fault:
             raise InputError(f"paid calls cannot be kept in {path}: {fault}; name another file") from fault
         self._lock = threading.Lock()
+        self._asking = WeakValueDictionary[CallKey, asyncio.Lock]()  # a lock goes when nobody holds or awaits it
 
     def find(self, key: CallKey) -> str | None:
         where = "run_id = ? and agent = ? and round = ? and digest = ?"
@@ -64,11 +67,22 @@ class CallStore:
             row = self._connection.execute(f"select reply from calls where {where}", _values(key)).fetchone()  # noqa: S608 - constants
         return str(row[0]) if row else None
 
-    def put(self, key: CallKey, reply: str) -> None:
-        """Keep a reply. When it returns, the reply is on the file."""
-        insert = "insert or replace into calls (run_id, agent, round, digest, reply) values (?, ?, ?, ?, ?)"
+    def put(self, key: CallKey, reply: str, instead_of: str | None = None) -> str:
+        """Keep a reply, and return the one that stands: the first that was put, unless it is `instead_of`.
+
+        When it returns, the reply is on the file.
+        """
+        insert = (
+            "insert into calls (run_id, agent, round, digest, reply) values (?, ?, ?, ?, ?)"
+            " on conflict do update set reply = excluded.reply where reply is ?"
+        )
         with self._lock:
-            self._connection.execute(insert, (*_values(key), reply))
+            self._connection.execute(insert, (*_values(key), reply, instead_of))
+        return self.find(key) or reply
+
+    def asking(self, key: CallKey) -> asyncio.Lock:
+        """Held while this call is looked up or made, so that nobody in this process makes it a second time."""
+        return self._asking.setdefault(key, asyncio.Lock())
 
     def close(self) -> None:
         with self._lock:

@@ -21,6 +21,7 @@ from api.stocking import bring_for
 from eot.errors import QuestionError, SettingsError, UnknownNameError
 from eot.events import Watch
 from eot.settings import CouncilSettings, Settings, load
+from eot.text import fault_in
 from eot.types import Question, Result
 from topologies import run
 
@@ -65,13 +66,24 @@ def read_question(asking: Asking) -> Question:
     Raises:
         QuestionError: it is empty, too long, not valid text, or a choice is not LETTER=TEXT.
     """
-    text = sys.stdin.read() if asking.question == "-" else asking.question
+    text = _piped() if asking.question == "-" else asking.question
     choices = dict(_choice(choice) for choice in asking.choices)
+    if len(choices) < len(asking.choices):
+        raise QuestionError(f"two choices have one letter: {', '.join(asking.choices)}")
+    if wrong := fault_in(asking.run_id or ""):
+        raise QuestionError(f"--run-id: {wrong}")
     try:
         return Question(text=text.strip(), kind=asking.kind, choices=choices, context=asking.context)
     except ValidationError as fault:
         said = "; ".join(error["msg"].removeprefix("Value error, ") for error in fault.errors())
         raise QuestionError(said) from fault
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as fault:
+        raise QuestionError(f"standard input is not UTF-8 text: {fault.reason} at byte {fault.start:,}") from fault
 
 
 def _choice(typed: str) -> tuple[str, str]:

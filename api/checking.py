@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from api.compose import House
 from api.defaults import HOSTED, with_defaults
-from eot.errors import EotError, SettingsError, UnknownNameError
+from eot.errors import EotError, SettingsError
 from eot.settings import AgentSettings, Settings, load
 from local_models import CATALOGUE, on_disk
 from topologies import rounds_to_reach, table
@@ -25,7 +27,7 @@ def check_settings(config: Path | None, *, as_json: bool) -> None:
         SettingsError: at least one council cannot work.
     """
     settings = with_defaults(load(config))
-    faults = list(_faults(settings))
+    faults = asyncio.run(_faults(settings))
     remarks = [*_strays(os.environ), *_remarks(settings)]
     if as_json:
         found = {
@@ -41,15 +43,21 @@ def check_settings(config: Path | None, *, as_json: bool) -> None:
         raise SettingsError("; ".join(faults))
 
 
-def _faults(settings: Settings) -> Iterator[str]:
+async def _faults(settings: Settings) -> list[str]:
+    """Seat every council, and try every table of the operator's own, used or not."""
+    house, faults = House(settings), []
     for name, council in settings.councils.items():
         try:
-            for agent in council.agents:
-                if agent not in settings.agents:
-                    raise UnknownNameError("agent", agent, settings.agents)
-            table(council.topology, council.agents, settings.topologies)
+            await house.council(council)
         except EotError as fault:
-            yield f"councils.{name}: {fault}"
+            faults.append(f"councils.{name}: {fault}")
+    await house.close()
+    for name, rows in settings.topologies.items():
+        try:
+            table(name, list(rows), settings.topologies)
+        except EotError as fault:
+            faults.append(str(fault))
+    return list(dict.fromkeys(faults))
 
 
 def _remarks(settings: Settings) -> Iterator[str]:

@@ -10,6 +10,7 @@ import typer
 from api.commands import ask, config, eval, models, vote  # noqa: A004 - the command's name
 from eot import __version__
 from eot.errors import EotError
+from eot.text import clean
 
 app = typer.Typer(
     name="eot",
@@ -48,10 +49,7 @@ def main() -> None:
     try:
         app()
     except EotError as fault:
-        typer.secho(f"error: {fault}", fg="red", err=True)
+        typer.secho(f"error: {clean(str(fault))}", fg="red", err=True)  # it may quote a provider, or a file
         sys.exit(fault.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("stopped", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

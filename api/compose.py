@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pydantic import SecretStr
@@ -17,21 +20,23 @@ from agents import (
     Budgeted,
     CallRecord,
     CallStore,
+    Capped,
     Checked,
     Deadline,
     HostedAgent,
     LocalAgent,
     Memo,
+    Metered,
     Prices,
     ReplayAgent,
     Retry,
     ScriptedAgent,
     Watched,
 )
-from eot.errors import EotError, SettingsError, UnknownNameError
+from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
 from eot.types import Agent
-from local_models import Engines, Sampling, locate
+from local_models import Engines, Sampling, find, locate, own_path
 from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
@@ -80,8 +85,10 @@ class House:
             SettingsError: dollars are capped, and nobody knows what an agent costs.
             InputError: an agent's settings cannot work.
         """
-        agents = {name: self._configured(name) for name in dict.fromkeys(seats.agents)}
         hears = table(seats.topology, seats.agents, self.settings.topologies)
+        agents = {name: self._configured(name) for name in seats.agents}
+        if seats.quorum and seats.quorum > len(agents):
+            raise SettingsError(f"a quorum of {seats.quorum} cannot be reached by {len(agents)} agents")
         budget = Budget(seats.budget)
         bare = {name: self._agent(name, agent) for name, agent in agents.items()}
         if seats.budget.usd is not None or (self.spending and self.spending.caps.usd is not None):
@@ -99,6 +106,7 @@ class House:
             weights={name: agent.weight for name, agent in agents.items()},
             embed=self._embedder(seats.vote),
             exhausted=budget.exhausted,
+            salt=_salt(self.settings.home),
         )
 
     def _configured(self, name: str) -> AgentSettings:
@@ -115,16 +123,16 @@ class House:
     def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget) -> Agent:
         """An agent in its wrappers, from the inside out.
 
-        Each attempt is checked and watched, tried again within one deadline, kept, paid from the budget, and told
-        the agent's own instructions.
+        Each attempt is checked, watched and paid from the budget, tried again within one deadline and kept; the turn
+        as a whole stays within the budget, and is told the agent's own instructions.
         """
         agent: Agent = Checked(bare)
         if self._observe:
             agent = Watched(agent, self._observe, settings.model)
-        agent = Deadline(Retry(agent, settings.retries), settings.deadline)
+        agent = Metered(agent, budget)
         if self.spending:
-            agent = Budgeted(agent, self.spending)
-        agent = Memo(agent, self._calls(), _fingerprint(settings))
+            agent = Capped(agent, self.spending)
+        agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
     def _calls(self) -> CallStore:
@@ -134,6 +142,19 @@ class House:
     def _embedder(self, method: str) -> Embed | None:
         self._embed = self._embed or embedder(self.settings, method)
         return self._embed if method in _EMBEDDING_VOTES else None
+
+
+def _salt(home: Path) -> str:
+    """A secret of this home, made once, so that nobody who is quoted can foresee the marks around quotations."""
+    file = home / "salt"
+    if not file.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=home, encoding="ascii") as made:  # readable by its owner alone
+            made.write(secrets.token_hex(16))
+            made.flush()
+            with suppress(FileExistsError):  # another process was quicker: its salt counts
+                os.link(made.name, file)
+    return file.read_text(encoding="ascii")
 
 
 def embedder(settings: Settings, method: str) -> Embed | None:
@@ -168,6 +189,7 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
     prefix, _, rest = settings.model.partition("/")
     match prefix:
         case "local":
+            _refuse_unfit(name, rest)
             return LocalAgent(name=name, engine=partial(engines.get, rest), sampling=Sampling(**_sampling(settings)))
         case "replay":
             return ReplayAgent(name, Path(rest))
@@ -177,8 +199,15 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
             return _hosted(name, settings)
 
 
+def _refuse_unfit(name: str, model: str) -> None:
+    """A local model that nobody knows, or that cannot chat, is refused before anyone is asked."""
+    if own_path(model) is None and not find(model).chat:
+        raise InputError(f"agents.{name}: {model} is a base model without a chat template: it cannot sit in a council")
+
+
 def _sampling(settings: AgentSettings) -> dict[str, Any]:
-    return settings.model_dump(include={"temperature", "top_p", "max_tokens", "stop"})
+    """How to sample, as far as the operator said it."""
+    return settings.model_dump(include={"temperature", "top_p", "max_tokens", "stop"}, exclude_none=True)
 
 
 def _hosted(name: str, settings: AgentSettings) -> HostedAgent:

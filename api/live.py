@@ -39,7 +39,7 @@ class LiveView:
         self._question = ""
         self._topology = ""
         self._started = time.monotonic()
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=8, transient=True)
+        self._live = Live(get_renderable=self.__rich__, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -76,7 +76,7 @@ class LiveView:
             case VerdictReached():
                 self._line = Text(f"verdict: {event.verdict.answer}")
 
-    def _draw(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
         table = Table(box=box.SIMPLE_HEAD, expand=True)
         for title, share in (("agent", 2), ("reads", 3), ("answers", 3), ("now", 6)):
             table.add_column(title, ratio=share, no_wrap=True)

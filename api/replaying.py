@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from api.compose import embedder
 from api.report import one_line
 from eot.errors import InputError
 from eot.settings import load
@@ -22,17 +20,17 @@ from evaluation.datasets import Labelled, read_questions
 from evaluation.replay import Replay, System, replay
 from evaluation.statistics import Interval
 from evaluation.weights import HEADER, toml_snippet
-from scoring import AnswerRow, Ballot, canonical, read_answer, read_answers
+from scoring import AnswerRow, Ballot, Embed, canonical, read_answer, read_answers
 
 SAID = {
     "best_single": "best single",
     "chosen_single": "chosen single",
     "mean_single": "mean single",
-    "majority_by_chance": "majority by chance",
-    "auto": "auto (the default)",
+    "majority_by_chance": "majority",
+    "auto": "auto",
     "word": "words",
     "char": "characters",
-    "word+char": "words + characters",
+    "word+char": "words + chars",
     "emb+word+char": "all three",
     "one_coin": "one-coin weights",
     "gold_weights": "weights from gold",
@@ -63,17 +61,23 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
     """
     if asked.learn_weights:
         _refuse_to_overwrite(asked.learn_weights)
-    embed = embedder(load(config), "emb_a_s") if asked.embed else None
+    embed = _embedder(config) if asked.embed else None
     rows = read_answers(asked.file)
     if asked.questions:
         rows = _labelled(rows, asked.questions)
     found = replay(rows, voters=asked.voters, embed=embed, seed=asked.seed)
-    if asked.learn_weights:
-        _write(asked.learn_weights, _snippet(found, asked.file))
     if as_json:
         sys.stdout.write(found.model_dump_json() + "\n")
     else:
-        _print(found, asked)
+        _print(found)
+    if asked.learn_weights:  # last: a full disk takes no report away
+        _write(asked.learn_weights, _snippet(found, asked.file))
+
+
+def _embedder(config: Path | None) -> Embed | None:
+    from api.compose import embedder  # noqa: PLC0415  # it brings LangGraph along, which a replay does without
+
+    return embedder(load(config), "emb_a_s")
 
 
 def _labelled(rows: Iterator[AnswerRow], questions: Path) -> Iterator[AnswerRow]:
@@ -126,27 +130,34 @@ def _snippet(found: Replay, source: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all: a full disk leaves the file that was there."""
+    part = path.with_name(f".{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as fault:
+        part.unlink(missing_ok=True)
         raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
 
 
-def _print(found: Replay, asked: Replaying) -> None:
+def _print(found: Replay) -> None:
     console = Console()
     if found.systems:
         console.print(_systems(found))
+        console.print()
     console.print(_voters(found))
-    for line in _facts(found, asked):
+    console.print()
+    for line in _facts(found):
         console.print(Text(line), soft_wrap=True)
 
 
 def _systems(found: Replay) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=f"{found.labelled} questions: percent [95 % interval]")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        title=f"{found.labelled} questions: percent [95 % interval]",
+        title_justify="left",
+    )
     table.add_column("answered by", no_wrap=True)
     for heading in ("right", "to best single", "to majority"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -169,13 +180,13 @@ def _interval(interval: Interval, sign: str = "") -> str:
 
 
 def _voters(found: Replay) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("voter", no_wrap=True)
     for heading in ("alone right", "answered", "estimate", "weight", "speaks"):
         table.add_column(heading, justify="right", no_wrap=True)
     for voter in found.voters:
         table.add_row(
-            Text(one_line(voter.name, 24)),
+            Text(one_line(voter.name, 22)),
             _interval(voter.alone) if voter.alone else "",
             f"{voter.answered / found.questions:.0%}",
             f"{voter.accuracy:.2f}",
@@ -185,13 +196,12 @@ def _voters(found: Replay) -> Table:
     return table
 
 
-def _facts(found: Replay, asked: Replaying) -> Iterator[str]:
+def _facts(found: Replay) -> Iterator[str]:
     if found.calibration:
         yield "best single: with hindsight; chosen single, weights from gold: learnt on the other four fifths"
+        yield "majority: ties at random (the expected score); auto: ties to the text most like the others"
         yield f"support as confidence: expected calibration error {found.calibration.ece:.3f}"
     if unlabelled := found.questions - found.labelled:
         yield f"{unlabelled} of {found.questions} questions have no gold answer; they are not scored"
     learnt = "the gold answers" if found.learnt == "gold" else "agreement alone (one-coin Dawid-Skene)"
     yield f"estimates and weights were learnt from {learnt}"
-    if asked.learn_weights:
-        yield f"weights written to {asked.learn_weights}"

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from eot.text import clean
 from eot.types import Exchange, Result, Silence, Support, Turn, Usage, Verdict
+from topologies import RULES
 
 _BAR = 20
 
@@ -95,11 +96,17 @@ def facts(found: Verdict, exchange: Exchange) -> list[str]:
         f"{found.how}; support {found.support:.0%}" + (", a tie" if found.tie else ""),
         f"stopped after round {stop.round}: {stop.rule} ({stop.detail})" if stop else "",
         changed(found, exchange),
-        f"degraded: lost {', '.join(found.lost)}" if found.lost else "",
+        moved(exchange),
+        *(f"degraded: lost {agent}: {_why_lost(agent, exchange)}" for agent in found.lost),
         *found.notes,
         spent(exchange.usage),
     ]
     return [clean(fact) for fact in told if fact]
+
+
+def _why_lost(agent: str, exchange: Exchange) -> str:
+    last = [silence for silence in exchange.silences if silence.agent == agent][-1]
+    return one_line(last.detail or last.reason, 300)
 
 
 def changed(found: Verdict, exchange: Exchange) -> str:
@@ -107,7 +114,10 @@ def changed(found: Verdict, exchange: Exchange) -> str:
     if found.shadow is None:
         return ""
     if len(exchange.rounds) == 1:
-        return "no exchange was needed: this is the vote over the first answers"
+        agreed = exchange.stop and exchange.stop.rule in RULES
+        return f"no exchange {'was needed' if agreed else 'took place'}: this is the vote over the first answers"
+    if found.changed is None:
+        return "whether the exchange changed an open answer cannot be told by comparing words"
     if not found.changed:
         return "the exchange changed nothing: the first answers alone give the same"
     return (
@@ -115,9 +125,24 @@ def changed(found: Verdict, exchange: Exchange) -> str:
     )
 
 
+def moved(exchange: Exchange) -> str:
+    """Who answers otherwise now than alone at first. Open answers are left out: their words always differ."""
+    pairs = {
+        seat: (exchange.first[seat].answer, last.answer)
+        for seat, last in exchange.latest.items()
+        if seat in exchange.first
+    }
+    told = [
+        f"{seat} {first or 'unreadable'} → {last or 'unreadable'}"
+        for seat, (first, last) in pairs.items()
+        if first != last
+    ]
+    return f"moved: {', '.join(told)}" if told and exchange.kind != "open" else ""
+
+
 def spent(usage: Usage) -> str:
     """Calls, tokens and money in one line; a price that nobody knows is said to be unknown."""
-    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.4f}" if usage.cost_usd else "no money"
+    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.3g}" if usage.cost_usd else "no money"
     return f"{usage.calls} calls, {usage.input_tokens:,} tokens read, {usage.output_tokens:,} written, {cost}"
 
 

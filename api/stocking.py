@@ -52,11 +52,18 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def pull_models(names: Sequence[str], config: Path | None) -> None:
+def pull_models(names: Sequence[str], config: Path | None, *, as_json: bool) -> None:
     """Pull these models, a progress bar each. The word "council" stands for the default council's."""
     settings = with_defaults(load(config))
     wanted = [name for typed in names for name in (_of(settings, "default") if typed == "council" else [typed])]
+    if not wanted:
+        Console(stderr=True).print("nothing to pull: no agent of this council runs on this machine")
     bring(dict.fromkeys(wanted), settings)
+    if as_json:
+        places = [
+            {"name": name, "path": str(local_models.locate(name, settings.home))} for name in dict.fromkeys(wanted)
+        ]
+        sys.stdout.write(json.dumps(places) + "\n")
 
 
 def _of(settings: Settings, council: str) -> list[str]:
@@ -124,10 +131,12 @@ def bring_for(council: CouncilSettings, settings: Settings) -> None:
         bring(names, settings)
 
 
-def remove_models(names: Sequence[str], config: Path | None) -> None:
+def remove_models(names: Sequence[str], config: Path | None, *, as_json: bool) -> None:
     """Remove weights; what is not there is said, not an error."""
     home = load(config).home
-    console = Console(stderr=True)
-    for name in names:
-        was_there = local_models.remove(name, home)
-        console.print(f"{name}: {'removed' if was_there else 'was not on disk'}")
+    freed = {name: local_models.remove(name, home) for name in names}
+    if as_json:
+        sys.stdout.write(json.dumps([{"name": name, "freed_bytes": size} for name, size in freed.items()]) + "\n")
+        return
+    for name, size in freed.items():
+        Console().print(f"{name}: {f'{size / 1e6:,.0f} MB freed' if size else 'was not on disk'}")

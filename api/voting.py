@@ -15,9 +15,10 @@ from rich.text import Text
 
 from api.compose import embedder
 from api.report import one_line
+from eot.errors import NoQuorumError
 from eot.settings import load
 from eot.types import Verdict
-from scoring import AnswerRow, read_answers, same, vote
+from scoring import AnswerRow, Embed, read_answers, same, vote
 
 Row = tuple[AnswerRow, Verdict]
 
@@ -31,15 +32,22 @@ def vote_on_file(file: Path, *, method: str, wsdm: bool, config: Path | None, as
         MissingExtraError: an embedding vote without what embeds.
     """
     embed = embedder(load(config), method)
-    rows = (
-        (row, vote(row.ballots, method=method, kind=row.kind, embed=embed, wsdm=wsdm)) for row in read_answers(file)
-    )
+    rows = ((row, _verdict(row, method, embed, wsdm=wsdm)) for row in read_answers(file))
     if as_json:
         for row, verdict in rows:
             found = {"id": row.id or str(row.line), "gold": row.gold, "verdict": verdict.model_dump(mode="json")}
             sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
         _print(rows)
+
+
+def _verdict(row: AnswerRow, method: str, embed: Embed | None, *, wsdm: bool) -> Verdict:
+    """The row's verdict; a row in which nobody says anything has none, and does not cost the others theirs."""
+    try:
+        return vote(row.ballots, method=method, kind=row.kind, embed=embed, wsdm=wsdm)
+    except NoQuorumError:
+        voters = tuple(ballot.voter for ballot in row.ballots)
+        return Verdict(answer=None, text="", agent="", how="nobody said anything", support=0.0, abstained=voters)
 
 
 def _print(rows: Iterator[Row]) -> None:

@@ -30,7 +30,7 @@ COUNCILS = {
     "1.5B + 0.5B + 135M": ("coder", "small", "tiny"),
     "0.5B + 0.5B + 135M": ("small", "other", "tiny"),
 }
-AT_ONCE = 2
+AT_ONCE = 1
 
 
 def settings() -> Settings:

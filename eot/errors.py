@@ -73,7 +73,7 @@ class MissingExtraError(InputError):
     """The feature needs a package that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs packages that are not installed: pip install 'eot[{extra}]'")
+        super().__init__(f"{feature} needs packages that are not installed; in the checkout: pip install '.[{extra}]'")
 
 
 class WeightsError(EotError):
@@ -89,9 +89,13 @@ class DiskFullError(WeightsError):
 
 
 class CallError(EotError):
-    """One call to one agent failed. `reason` is a short word for tables and counters."""
+    """One call to one agent failed. `reason` is a short word for tables and counters.
+
+    `calls` is how many real calls it took: an agent's own error stands for one, a turn's for all of its attempts.
+    """
 
     reason = "error"
+    calls: int = 1
 
 
 class TransientError(CallError):
@@ -148,6 +152,7 @@ class BudgetSpentError(CallError):
     """The next call would pass a cap of the budget."""
 
     reason = "budget"
+    calls = 0
 
 
 class NoQuorumError(EotError):

@@ -1,37 +1,42 @@
 """The settings: `eot.toml`, and `EOT_...` variables that win over it (`EOT_COUNCILS__DEFAULT__ROUNDS=1`).
 
 A wrong setting is refused with its key, what was read and what would be right. Which agents exist when there is no
-file is not decided here: that is a choice of real things, and those are made in `api/compose.py`.
+file is not decided here: that is a choice of real things, and those are made in `api/`.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from eot.errors import SettingsError
 
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[\w.:@+-]{1,64}$")]
+"""What an agent, a council or a topology may be called: it stands in prompts, tables and file names."""
 StopRule = Literal["unanimous", "majority", "stable"]
 VoteMethod = Literal["auto", "majority", "confidence", "emb_a_s", "word_a_f", "char_a_f", "sum"]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AgentSettings(_Table):
     """One `[agents.NAME]` table. `model` is any LiteLLM model string, or `local/...`, `replay/FILE`, `scripted`."""
 
     model: str = Field(min_length=1)
-    temperature: float = Field(default=0.7, ge=0, le=2)
-    top_p: float = Field(default=0.95, gt=0, le=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Unset, a local model takes 0.7 and 0.95, and a hosted one is not told: some refuse to be told both."""
     max_tokens: Count = 512
     stop: tuple[str, ...] = ()
     seed: int | None = None
@@ -91,7 +96,12 @@ class Settings(BaseSettings):
     """Everything an operator can set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EOT_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix="EOT_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
     )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "eot")
@@ -104,11 +114,16 @@ class Settings(BaseSettings):
     """Requests that one local model serves at once."""
     context: Count = 4096
     """Tokens of context for each of those requests."""
-    agents: Mapping[str, AgentSettings] = Field(default_factory=dict)
-    councils: Mapping[str, CouncilSettings] = Field(default_factory=dict)
-    topologies: Mapping[str, Mapping[str, tuple[str, ...]]] = Field(default_factory=dict)
+    agents: Mapping[Name, AgentSettings] = Field(default_factory=dict)
+    councils: Mapping[Name, CouncilSettings] = Field(default_factory=dict)
+    topologies: Mapping[Name, Mapping[Name, tuple[str, ...]]] = Field(default_factory=dict)
     """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
     embed: EmbedSettings = EmbedSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _at_home(cls, home: Path) -> Path:
+        return home.expanduser()
 
     @classmethod
     def settings_customise_sources(
@@ -120,8 +135,38 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file; there is no third source."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        del env_settings, dotenv_settings, file_secret_settings
+        return _Environment(settings_cls, init_settings()), init_settings
+
+
+class _Environment(EnvSettingsSource):
+    """The EOT_ variables. Below a table's name pydantic-settings leaves text: what is written as JSON is read here.
+
+    Variables know no case, names in the file do: a name that the file has is taken as the file writes it.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], file: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._file = file
+
+    def __call__(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", _read(super().__call__(), self._file, "EOT_"))
+
+
+def _read(given: Any, file: Any, variable: str) -> Any:
+    if isinstance(given, dict):
+        written = {str(key).lower(): key for key in file} if isinstance(file, Mapping) else {}
+        names = {key: written.get(str(key).lower(), key) for key in given}
+        below = {key: file.get(names[key]) if isinstance(file, Mapping) else None for key in given}
+        return {names[key]: _read(value, below[key], f"{variable}{key}__".upper()) for key, value in given.items()}
+    if isinstance(given, str) and given.lstrip().startswith(("[", "{")):
+        try:
+            return json.loads(given)
+        except json.JSONDecodeError as fault:
+            raise SettingsError(
+                f'{variable.removesuffix("__")} is not JSON ({fault}); write a list as ["a", "b"]'
+            ) from fault
+    return given
 
 
 def load(path: Path | None = None) -> Settings:
@@ -143,6 +188,9 @@ def load(path: Path | None = None) -> Settings:
         return Settings(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as fault:
         raise SettingsError(f"{name} is not valid TOML: {fault}") from fault
+    except UnreadableVariable as fault:  # its message names the field in quotes
+        field = str(fault).split('"')[1] if '"' in str(fault) else "..."
+        raise SettingsError(f"EOT_{field.upper()} holds a table, so its value must be JSON: {{...}}") from fault
     except ValidationError as fault:
         lines = "\n".join(f"  {_explain(error)}" for error in fault.errors())
         raise SettingsError(f"{name} or an EOT_ variable is wrong:\n{lines}") from fault
@@ -156,10 +204,28 @@ def _explain(error: Any) -> str:
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
         return f"{path}: no such key; {meant}known: {', '.join(sorted(known))}"
-    read = "a secret" if "key" in str(error["loc"][-1]) else repr(error["input"])[:80]
     if error["type"] == "missing":
         return f"{path}: this key is required"
-    return f"{path}: read {read}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    right = _RIGHT.get(error["type"]) or error["msg"][0].lower() + error["msg"][1:]
+    return f"{path}: read {_shown(error)}; {right}"
+
+
+_RIGHT: Mapping[str, str] = {
+    "tuple_type": 'write a list, such as ["a", "b"]',
+    "model_type": "write a table: its keys and values",
+    "mapping_type": "write a table: names and what they stand for",
+    "string_pattern_mismatch": "write 1 to 64 letters, digits or . _ - + : @",
+}
+
+
+def _shown(error: Any) -> str:
+    """What was read, unless it is or may hold a secret: then only what sort of thing it is."""
+    given, where = error["input"], str(error["loc"][-1])
+    if "key" in where and where != "[key]":
+        return "a secret"
+    if isinstance(given, Mapping | list) or error["type"] in ("model_type", "mapping_type"):
+        return "a table" if isinstance(given, Mapping) else "a list" if isinstance(given, list) else "one value"
+    return repr(given)[:80]
 
 
 _TABLES: Mapping[str, type[BaseModel]] = {

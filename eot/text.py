@@ -7,9 +7,11 @@ import re
 MAX_CHARACTERS = 200_000
 """The longest question, with its context, that is taken: past it no catalogue model could read it anyway."""
 
-# Tags (U+E0000..), variation selectors, zero-width and bidirectional marks: invisible carriers of instructions.
+# Tags (U+E0000..), variation selectors, soft hyphens, fillers, zero-width and bidirectional marks: invisible carriers
+# of instructions. The two zero-width joiners stay: words of several scripts, and emoji, are written with them.
 _INVISIBLE = re.compile(
-    "[\U000e0000-\U000e007f\ufe00-\ufe0f\U000e0100-\U000e01ef\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All of categories Cc and Cs but tab and newline.

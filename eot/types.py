@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from eot.text import MAX_CHARACTERS, fault_in
 
@@ -52,21 +52,17 @@ class Question(Frozen):
     context: str = ""
     id: str = ""
 
-    @field_validator("text", "context")
-    @classmethod
-    def _can_be_sent(cls, text: str) -> str:
-        if fault := fault_in(text):
-            raise ValueError(fault)
-        return text
-
     @model_validator(mode="after")
     def _is_a_question(self) -> Question:
+        parts = {"text": self.text, "context": self.context, "id": self.id}
+        parts |= {f"choice {letter!r}": letter + text for letter, text in self.choices.items()}
+        for name, part in parts.items():
+            if fault := fault_in(part):
+                raise ValueError(f"{name}: {fault}")
         if not self.text.strip():
             raise ValueError("the question is empty; write what you want to know")
-        if (size := len(self.text) + len(self.context)) > MAX_CHARACTERS:
+        if (size := sum(map(len, parts.values()))) > MAX_CHARACTERS:
             raise ValueError(f"the question has {size:,} characters; at most {MAX_CHARACTERS:,} are taken")
-        if self.kind == "choice" and len(self.choices) < 2:
-            raise ValueError(f'a question of kind "choice" needs two choices or more; it has {len(self.choices)}')
         return self
 
 
@@ -248,10 +244,15 @@ class Support(Frozen):
 
 
 class ShadowVerdict(Frozen):
-    """What the same vote says of round 0 alone: the crowd without the exchange."""
+    """What the same vote says of round 0 alone: the crowd without the exchange.
+
+    `same` says whether that is the verdict's answer too; None for two open answers in different words, of which
+    nobody can tell by comparing them.
+    """
 
     answer: str | None
     support: float
+    same: bool | None
 
 
 class Verdict(_WithDerived):
@@ -292,7 +293,7 @@ class Verdict(_WithDerived):
     @property
     def changed(self) -> bool | None:
         """Whether the exchange changed the answer that round 0 alone would have given; None when unknown."""
-        return None if self.shadow is None else self.shadow.answer != self.answer
+        return None if self.shadow is None or self.shadow.same is None else not self.shadow.same
 
 
 class Result(Frozen):

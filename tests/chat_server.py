@@ -7,7 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ChatServer(ThreadingHTTPServer):
-    """`answer(number, body)` gives the text of the request with that number, from 0, or None to hang."""
+    """`answer(number, body)` gives what the request with that number, from 0, is answered.
+
+    A text is streamed, None hangs, and {"error": message} is a 400.
+    """
 
     daemon_threads = True
 
@@ -34,6 +37,14 @@ class _Handler(BaseHTTPRequestHandler):
         if text is None:
             self.server.hung.set()
             self.server.over.wait(30)
+            return
+        if isinstance(text, dict):
+            self.send_response(400)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(
+                json.dumps({"error": {"message": text["error"], "type": "invalid_request_error"}}).encode()
+            )
             return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")

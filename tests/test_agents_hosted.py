@@ -147,6 +147,21 @@ async def test_a_reply_is_streamed_with_its_usage_and_the_request_says_what_was_
     assert f"authorization: bearer {KEY}" in server.heads[0]
 
 
+@pytest.mark.parametrize("given", [{}, {"temperature": 0.0}, {"top_p": 0.9}, {"temperature": 0.2, "top_p": 0.9}])
+async def test_only_the_sampling_that_was_given_is_sent(given):
+    async with listening(GOOD) as server:
+        await agent_of(server, **given).ask(prompt())
+    [body] = server.bodies
+    assert {name: body[name] for name in ("temperature", "top_p", "seed", "stop") if name in body} == given
+
+
+@pytest.mark.parametrize(("seed", "sent"), [(0, 0), (2**31 - 1, 2**31 - 1), (2**31 + 4, 4), (-1, 2**31 - 1)])
+async def test_a_seed_is_sent_in_the_range_that_providers_take(seed, sent):
+    async with listening(GOOD) as server:
+        await agent_of(server).ask(prompt(seed=seed))
+    assert server.bodies[0]["seed"] == sent
+
+
 async def test_prices_of_ones_own_win_over_everything():
     async with listening(GOOD) as server:
         own = Prices(input_usd_per_million=2, output_usd_per_million=10)
@@ -417,6 +432,21 @@ def test_what_looks_like_a_key_is_blotted_out_wherever_it_stands(monkeypatch):
     assert scrub("the task-force asked a question about risk-free skiing") == (
         "the task-force asked a question about risk-free skiing"
     )
+
+
+def test_what_a_provider_says_cannot_steer_a_terminal_or_turn_text_round():
+    said = "no \x1b[31mred\x1b]0;title\x07 or \u202eback\u2066 or \x9b2J\u200b\ud800 here\x00\r\nnext"
+    assert scrub(said) == "no [31mred]0;title or back or 2J here next"
+
+
+async def test_the_error_of_a_provider_that_sends_escapes_is_plain_text():
+    async with listening(refuses("400 Bad Request", "see \x1b[2J\u202ethis")) as server:
+        with pytest.raises(CallError, match=r"see \[2Jthis"):
+            await agent_of(server).ask(prompt())
+
+
+def test_a_key_with_invisible_marks_inside_is_blotted_out_too():
+    assert scrub("key sk-ab\u200bc123def456 and my-own\u2060-secret", ["my-own-secret"]) == "key [key] and [key]"
 
 
 def test_importing_the_agents_loads_no_model_library():

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from agents import Budget, Budgeted, CallStore, Memo, ScriptedAgent
-from eot.errors import BudgetSpentError, InputError
+from agents import Budget, Budgeted, CallStore, Memo, Metered, ScriptedAgent
+from eot.errors import BudgetSpentError, InputError, TransientError
 from eot.settings import BudgetSettings
-from eot.types import Delta, Message, Prompt
+from eot.types import Delta, Message, Prompt, Reply
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,12 +148,75 @@ def test_a_path_that_is_no_file_of_calls_is_refused(tmp_path, spoil):
 async def test_a_run_started_again_keeps_to_the_same_caps(store):
     agent, asked = counting()
     for _ in range(2):  # the second time, everything that was paid comes from the memo, and counts
-        guarded = Budgeted(Memo(agent, store), Budget(BudgetSettings(calls=2)))
+        budget = Budget(BudgetSettings(calls=2))
+        guarded = Budgeted(Memo(Metered(agent, budget), store), budget)
         for k in range(2):
             await guarded.ask(prompt(round=k))
         with pytest.raises(BudgetSpentError):
             await guarded.ask(prompt(round=2))
     assert len(asked) == 2
+
+
+async def test_what_is_being_recalled_holds_its_place_before_others_are_asked(store):
+    agent, _ = counting()
+    await Memo(agent, store).ask(prompt())
+    other, asked = counting("new")
+    budget = Budget(BudgetSettings(calls=1))
+    crowd = [Budgeted(Memo(Metered(one, budget), store), budget) for one in (agent, other)]
+    recalled, refused = await asyncio.gather(
+        crowd[0].ask(prompt()), crowd[1].ask(prompt(round=1)), return_exceptions=True
+    )
+    assert recalled.recalled
+    assert isinstance(refused, BudgetSpentError)
+    assert asked == []
+
+
+async def test_the_same_call_asked_twice_at_once_is_paid_once(store):
+    asked: list[Prompt] = []
+
+    def line(got):
+        asked.append(got)
+        return f"text {len(asked)}"
+
+    crowd = [Memo(ScriptedAgent("a", [line], delay=0.05), store) for _ in range(5)]
+    replies = await asyncio.gather(*(agent.ask(prompt()) for agent in crowd))
+    assert len(asked) == 1
+    assert {reply.text for reply in replies} == {"text 1"}
+    assert [reply.recalled for reply in replies] == [False, True, True, True, True]
+
+
+async def test_who_waits_for_a_call_that_fails_or_is_given_up_asks_itself(store):
+    left = ["!fail", "!hang"]
+    line = lambda _: left.pop(0) if left else "at last"  # noqa: E731 - one expression
+    agent = Memo(ScriptedAgent("a", [line], delay=0.02), store)
+    failed, given_up, waiting = (asyncio.create_task(agent.ask(prompt())) for _ in range(3))
+    with pytest.raises(TransientError):
+        await failed
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    assert (await waiting).text == "at last"
+
+
+async def test_of_two_processes_that_paid_for_one_call_the_first_reply_stands(store, path):
+    other = CallStore(path)
+
+    class Overtaken:
+        """While it writes, another process keeps a reply to the same call."""
+
+        name = "a"
+
+        async def ask(self, prompt, hear=None):
+            await Memo(ScriptedAgent("a", ["first"]), other).ask(prompt)
+            if hear:
+                hear(Delta(text="second"))
+            return Reply(text="second")
+
+    heard: list[Delta] = []
+    late = await Memo(Overtaken(), store).ask(prompt(), heard.append)
+    again = await Memo(ScriptedAgent("a", ["never"]), store).ask(prompt())
+    other.close()
+    assert late.text == again.text == "first"
+    assert heard == [Delta(text="second"), Delta(restart=True), Delta(text="first")]
 
 
 async def test_many_threads_and_two_stores_write_to_one_file_at_once(store, path):

@@ -113,7 +113,17 @@ async def test_with_several_speakers_each_replay_gives_its_own_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["not json", "[1]", '{"question": "Q"}', '{"question": 1, "text": "t"}', '{"question": "Q", "text": 4}']
+    "line",
+    [
+        "not json",
+        "[1]",
+        '{"question": "Q"}',
+        '{"question": 1, "text": "t"}',
+        '{"question": "Q", "text": 4}',
+        '{"question": "Q", "text": "t", "round": 1e999}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+    ],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path, line):
     path = tmp_path / "said.jsonl"
@@ -122,7 +132,25 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path, line):
         ReplayAgent("a", path)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe", gzip.compress(b'{"question": "Q"}')[:20]])
+async def test_what_a_message_quotes_of_a_recording_or_a_question_cannot_steer_a_terminal(tmp_path):
+    path = tmp_path / "said.jsonl"
+    path.write_text("no row \x1b[31m\u202e\n", encoding="utf-8")
+    with pytest.raises(AnswersError, match=r"this one: no row \[31m$"):
+        ReplayAgent("a", path)
+    path = recording(
+        path, {"question": "Q", "agent": "b\x1b[1m", "text": "t"}, {"question": "Q", "agent": "c", "text": "t"}
+    )
+    with pytest.raises(AnswersError, match=r"those of: b\[1m, c$"):
+        ReplayAgent("a", path)
+    with pytest.raises(CallError, match=r"to: who\[31m$"):
+        await ReplayAgent("c", path).ask(prompt(question="who\x1b[31m\u2066"))
+
+
+BROKEN = bytearray(gzip.compress(b'{"question": "Q"}' * 100, mtime=0))
+BROKEN[10:20] = b"\xff" * 10
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", gzip.compress(b'{"question": "Q"}')[:20], bytes(BROKEN)])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     path = tmp_path / "said.jsonl.gz"
     if content is not None:

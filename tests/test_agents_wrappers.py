@@ -20,6 +20,7 @@ from agents import (
     Checked,
     Deadline,
     Memo,
+    Metered,
     Retry,
     ScriptedAgent,
     Watched,
@@ -258,6 +259,74 @@ async def test_a_failed_or_cancelled_call_counts_and_its_reservation_does_not_st
     assert (budget.spent.calls, budget.exhausted()) == (2, "")
 
 
+def turn(agent, budget, retries=3, deadline=5.0):
+    """One agent's turn as a run composes it, without the memo."""
+    return Budgeted(Deadline(Retry(Metered(agent, budget), retries, first_wait=0.001), deadline), budget)
+
+
+async def test_attempts_count_one_by_one_so_that_retries_do_not_pass_the_cap_on_calls():
+    budget, asked = Budget(BudgetSettings(calls=2)), []
+
+    def line(prompt):
+        asked.append(prompt)
+        raise TransientError("busy")
+
+    with pytest.raises(BudgetSpentError, match="a was not asked again: the run's cap of 2 calls is reached") as caught:
+        await turn(ScriptedAgent("a", [line]), budget).ask(prompt())
+    assert (len(asked), budget.spent.calls, caught.value.calls, budget.exhausted()) == (2, 2, 2, "2 calls")
+
+
+async def test_agents_that_all_fail_in_parallel_make_no_more_calls_than_the_cap():
+    budget, asked = Budget(BudgetSettings(calls=5)), []
+
+    def line(prompt):
+        asked.append(prompt)
+        raise TransientError("busy")
+
+    crowd = [turn(ScriptedAgent(f"a{k}", [line], delay=0.005), budget) for k in range(3)]
+    faults = await asyncio.gather(*(agent.ask(prompt()) for agent in crowd), return_exceptions=True)
+    assert len(asked) == budget.spent.calls == sum(fault.calls for fault in faults) == 5
+
+
+async def test_an_error_tells_how_many_calls_its_turn_made():
+    budget = Budget(BudgetSettings())
+    for line, error, calls in [
+        (failing(*[TransientError("busy")] * 9), TransientError, 4),
+        (failing(AuthError("no")), AuthError, 1),
+        (failing(*[RateLimitedError("slow", 0.02)] * 2, then="!hang"), DeadlineError, 3),
+    ]:
+        with pytest.raises(error) as caught:
+            await turn(ScriptedAgent("a", [line]), budget, deadline=0.3).ask(prompt())
+        assert caught.value.calls == calls
+    assert budget.spent.calls == 8
+
+
+async def test_an_agent_that_was_not_asked_made_no_call():
+    budget = Budget(BudgetSettings(calls=1))
+    agent = turn(ScriptedAgent("a", ["x"]), budget)
+    await agent.ask(prompt())
+    with pytest.raises(BudgetSpentError, match="a was not asked: ") as caught:
+        await agent.ask(prompt())
+    assert (caught.value.calls, budget.spent.calls) == (0, 1)
+
+
+async def test_the_runs_seconds_end_the_wait_before_the_next_attempt_too():
+    budget = Budget(BudgetSettings(seconds=0.1))
+    patient = Metered(ScriptedAgent("a", [failing(RateLimitedError("slow", 30))]), budget)
+    started = time.perf_counter()
+    with pytest.raises(BudgetSpentError, match="cut off") as caught:
+        await Budgeted(Retry(patient), budget).ask(prompt())
+    assert time.perf_counter() - started < 1
+    assert (caught.value.calls, budget.spent.calls) == (1, 1)
+
+
+async def test_turns_of_one_agent_at_once_do_not_take_each_others_place():
+    budget = Budget(BudgetSettings(calls=10))
+    agent = turn(ScriptedAgent("a", [failing(TransientError("busy"), then="x")], delay=0.005), budget)
+    await asyncio.gather(*(agent.ask(prompt()) for _ in range(4)))
+    assert (budget.spent.calls, budget.exhausted()) == (5, "")
+
+
 async def test_without_caps_nothing_is_refused():
     budget, [agent] = budgeted({})
     for _ in range(20):
@@ -277,8 +346,8 @@ def test_the_front_door_names_all_that_a_user_may_touch():
 async def test_all_wrappers_together_in_their_order_keep_a_run_alive(tmp_path):
     store, records = CallStore(tmp_path / "calls.sqlite"), []
     line = failing(RateLimitedError("slow", 0.01), TransientError("cut"), then="The answer is 4.")
-    budget = Budget(BudgetSettings(calls=5))
-    attempted = Watched(Checked(ScriptedAgent("a", [line])), records.append)
+    budget = Budget(BudgetSettings(calls=6))
+    attempted = Metered(Watched(Checked(ScriptedAgent("a", [line])), records.append), budget)
     kept = Memo(Deadline(Retry(attempted, first_wait=0.001), 5), store, "scripted")
     agent = Briefed(Budgeted(kept, budget), "Be brief.", seed=1)
     first = await agent.ask(prompt(run_id="r", seed=1))
@@ -286,4 +355,5 @@ async def test_all_wrappers_together_in_their_order_keep_a_run_alive(tmp_path):
     store.close()
     assert (first.text, first.usage.calls, again.recalled) == ("The answer is 4.", 3, True)
     assert [record.outcome for record in records] == ["rate limit", "unavailable", "ok"]
-    assert (budget.spent.calls, agent.name) == (6, "a")
+    # the recalled turn counts with the three calls that it once took
+    assert (budget.spent.calls, budget.exhausted(), agent.name) == (6, "6 calls", "a")

@@ -19,7 +19,7 @@ def test_a_piped_question_prints_the_rounds_the_vote_and_the_verdict(tmp_path):
     scripted(tmp_path, a=["The answer is 18.", "The answer is 7."], b=["The answer is 7."], c=["The answer is 9."])
     done = eot(tmp_path, "ask", ASKED)
     assert done.returncode == 0, done.stderr
-    for expected in ("who reads whom", "round 0", "round 1", "majority", "the exchange", "calls"):
+    for expected in ("who reads whom", "round 0", "round 1", "majority", "the exchange", "moved: a 18 → 7", "calls"):
         assert expected in done.stdout
     assert "\x1b" not in done.stdout  # no live view when piped
 
@@ -66,6 +66,9 @@ def test_one_agent_is_allowed_and_said_to_be_alone(tmp_path):
         (["ask", ASKED, "--rounds", "-1"], "--rounds: read -1"),
         (["ask", ASKED, "--council", "elders"], "There is no council called 'elders'"),
         (["ask", ASKED, "--choice", "red"], "write it as LETTER=TEXT"),
+        (["ask", ASKED, "--choice", "A=red", "--choice", "A=blue"], "two choices have one letter"),
+        (["ask", ASKED, "--quorum", "9"], "a quorum of 9 cannot be reached by 3 agents"),
+        (["ask", ASKED, "--agents", ""], "--agents"),
         (["ask", ASKED, "--kind", "choice"], "needs two choices"),
         (["ask", ASKED, "--kind", "riddle"], "'number', 'choice', 'yesno' or 'open'"),
         (["ask", ASKED, "--config", "none.toml"], "there is no file none.toml"),
@@ -88,10 +91,19 @@ def test_a_nul_in_a_question_is_refused_by_its_place(tmp_path):
     assert "character 3 is a NUL" in done.stderr
 
 
-def test_bytes_that_are_not_text_are_refused(tmp_path):
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as a UTF-8 locale and the C locale have it
+@pytest.mark.parametrize(
+    "words", [["-"], [b"Q", "--choice", b"A=\xff", "--choice", "B=x"], [b"Q", "--run-id", b"\xff"]]
+)
+def test_bytes_that_are_not_text_are_refused(tmp_path, errors, words):
     scripted(tmp_path, **AGREED)
     done = subprocess.run(
-        [EOT, "ask", "-"], cwd=tmp_path, env=environment(tmp_path), input=b"\xff\xfe?", capture_output=True, check=False
+        [EOT, "ask", *words],
+        cwd=tmp_path,
+        env=environment(tmp_path, PYTHONIOENCODING=f"utf-8:{errors}"),
+        input=b"\xff\xfe?",
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
@@ -167,6 +179,61 @@ def test_config_check_remarks_on_a_variable_that_is_no_setting(tmp_path):
     done = eot(tmp_path, "config", "check", EOT_COUNCLS__DEFAULT__ROUNDS="1")
     assert done.returncode == 0
     assert "EOT_COUNCLS__DEFAULT__ROUNDS is no setting" in done.stdout
+
+
+def test_config_check_finds_what_no_question_has_met_yet(tmp_path):
+    (tmp_path / "eot.toml").write_text(
+        """
+        [agents.typo]
+        model = "local/qwen3"
+        [agents.mute]
+        model = "scripted"
+        [agents.gone]
+        model = "replay/none.jsonl"
+        [agents.base]
+        model = "local/gemma-3-270m"
+        [councils.a]
+        agents = ["typo"]
+        [councils.b]
+        agents = ["mute"]
+        [councils.c]
+        agents = ["gone"]
+        [councils.d]
+        agents = ["base"]
+        [councils.default]
+        agents = ["base"]
+        [topologies.islands]
+        x = []
+        y = []
+        """
+    )
+    done = eot(tmp_path, "config", "check")
+    assert done.returncode == 2
+    for said in ("'qwen3'", "nothing to say", "none.jsonl", "cannot sit in a council", "'islands' falls apart"):
+        assert said in done.stderr
+
+
+def test_the_reason_why_an_agent_was_lost_is_printed(tmp_path):
+    scripted(tmp_path, a=["The answer is 18."], b=["!fail"], c=["The answer is 18."])
+    done = eot(tmp_path, "ask", ASKED)
+    assert "lost b: a scripted failure" in done.stdout
+    assert "3 calls" in done.stdout  # a call that failed was a call
+
+
+def test_a_provider_cannot_write_escapes_on_the_terminal(tmp_path):
+    with serving(lambda number, body: {"error": "bad \x1b]0;PWNED\x07\x1b[31mred \u202eevil"}) as server:
+        (tmp_path / "eot.toml").write_text(f'[agents.a]\nmodel = "openai/m"\nbase_url = "{server.url}"\nretries = 0\n')
+        done = eot(tmp_path, "ask", ASKED)
+    assert done.returncode == 3
+    assert "red" in done.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+
+
+def test_a_row_in_which_nobody_speaks_does_not_cost_the_others_their_verdicts(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"candidates": ["2", "2"]}\n{"candidates": [""]}\n{"candidates": ["3"]}\n')
+    done = eot(tmp_path, "vote", "rows.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["verdict"]["answer"] for line in done.stdout.splitlines()] == ["2", None, "3"]
 
 
 def test_a_missing_key_is_told_by_its_variable(tmp_path):

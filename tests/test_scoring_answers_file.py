@@ -69,9 +69,18 @@ def test_options_in_the_question_are_its_choices(written):
     assert [ballot.answer for ballot in row.ballots] == ["B", "B"]
 
 
+def test_a_gold_says_of_what_kind_a_question_is_where_its_wording_misleads(written):
+    asked = {"question": "Has Ann 7 or more?", "candidates": [{"text": "She has 7 + 34 = 41."}]}
+    (without,) = read_answers(written(json.dumps(asked)))
+    (row,) = read_answers(written(json.dumps(asked | {"gold": "41"})))
+    assert without.kind != row.kind == "number"
+    assert (row.gold, row.ballots[0].answer) == ("41", "41")
+
+
 @pytest.mark.parametrize(
     ("content", "line", "said"),
     [
+        ('{"candidates": ["a"], "kind": "number", "gold": "many"}', 1, "no answer to a question of kind number"),
         ("not json", 1, "not JSON"),
         ('{"candidates": ["a"]}\n{"candidates": [}', 2, "not JSON"),
         ('{"candidates": ["a"]}\n{"question": "q"}', 2, "no candidates"),

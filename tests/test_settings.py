@@ -1,5 +1,7 @@
 """eot.toml and the environment: what is read, what is refused and how it is said."""
 
+from pathlib import Path
+
 import pytest
 
 from api.defaults import LOCAL, with_defaults
@@ -46,6 +48,9 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path, monkeypatch):
         ("[councils.d]\nagents = ['a']\n[councils.d.budget]\nmoney = 1", "councils.d.budget.money: no such key"),
         ("[agent.a]\nmodel = 'x'", "agent: no such key; did you mean 'agents'?"),
         ("agents = [", "is not valid TOML"),
+        ("[agents.a]\nmodel = 'x'\nweight = inf", "agents.a.weight"),
+        ("[agents.'b c']\nmodel = 'x'", "write 1 to 64 letters"),
+        ("[councils.d]\nagents = 'a'", 'write a list, such as ["a", "b"]'),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(tmp_path, text, said):
@@ -66,6 +71,45 @@ def test_a_key_is_never_shown(tmp_path):
     assert "canary" not in str(raised.value)
     settings = load(written(tmp_path, "[agents.a]\nmodel = 'x'\napi_key = 'sk-canary-123'"))
     assert "canary" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("text", ["[[agents]]\nmodel = 'x'\napi_key = 'sk-canary'", "[agents]\na = 'sk-canary'"])
+def test_a_key_in_a_table_of_the_wrong_shape_is_not_shown_either(tmp_path, text):
+    with pytest.raises(SettingsError) as raised:
+        load(written(tmp_path, text))
+    assert "canary" not in str(raised.value)
+
+
+def test_lists_tables_and_names_of_any_case_can_come_from_the_environment(tmp_path, monkeypatch):
+    path = written(tmp_path, "[agents.Alpha]\nmodel = 'x'\n[councils.default]\nagents = ['Alpha']")
+    for variable, value in {
+        "COUNCILS__DEFAULT__STOP": '["unanimous"]',
+        "COUNCILS__DEFAULT__BUDGET": '{"calls": 3}',
+        "AGENTS__ALPHA__DEADLINE": "1",
+        "AGENTS__ALPHA__STOP": '["###"]',
+        "TOPOLOGIES__CHAIN": '{"a": ["b"], "b": []}',
+        "HOME": "~/somewhere",
+    }.items():
+        monkeypatch.setenv(f"EOT_{variable}", value)
+    found = load(path)
+    council, agent = found.councils["default"], found.agents["Alpha"]
+    assert (council.stop, council.budget.calls, agent.deadline, agent.stop) == (("unanimous",), 3, 1, ("###",))
+    assert found.topologies["chain"]["a"] == ("b",)
+    assert found.home == Path.home() / "somewhere"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("EOT_AGENTS", "abc", "EOT_AGENTS holds a table, so its value must be JSON"),
+        ("EOT_COUNCILS__D__AGENTS", "[a, b]", "EOT_COUNCILS__D__AGENTS is not JSON"),
+    ],
+)
+def test_a_variable_that_is_not_json_is_refused_by_its_name(monkeypatch, tmp_path, variable, value, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=said):
+        load()
 
 
 def test_without_agents_the_keys_of_the_environment_give_hosted_ones():

@@ -58,6 +58,7 @@ def test_the_published_rule_wants_every_seat_readable_and_the_same_string():
     assert fired(exchange(["18", "18", "18"], mode="eot-compat")) == "unanimous"
     assert fired(exchange(["18", "18", None], mode="eot-compat")) is None
     assert fired(exchange(["18", "18", "7"], mode="eot-compat"), ["majority"]) is None
+    assert fired(exchange(["18", "18"], mode="eot-compat"), ["majority"]) == "unanimous"
 
 
 def test_a_silent_agent_keeps_its_last_answer():

@@ -121,6 +121,11 @@ def test_a_table_with_an_unknown_seat_is_refused():
         table("mine", ["a", "b"], {"mine": {"a": ["c"], "b": ["a"]}})
 
 
+def test_a_row_that_is_no_agent_is_refused_where_the_others_are():
+    with pytest.raises(TopologyError, match="has a row for 'bb', which is no agent of this council: a, b, c"):
+        table("t", ["a", "b", "c"], {"t": {"c": ["a"], "a": ["c"], "bb": ["a", "c"]}})
+
+
 def test_a_table_of_another_size_is_refused_with_both_numbers():
     with pytest.raises(TopologyError, match="has 2 seats, the council 3 agents"):
         table("mine", ["a", "b", "c"], {"mine": {"a": ["b"], "b": ["a"]}})

@@ -1,6 +1,6 @@
 """Small evaluations for tests: scripted members that count their calls, kept in a real store, seated by hand."""
 
-from agents import Briefed, Budget, Budgeted, CallStore, Checked, Memo, ScriptedAgent
+from agents import Briefed, Budget, CallStore, Capped, Checked, Memo, ScriptedAgent
 from eot.settings import BudgetSettings
 from eot.types import Question
 from evaluation import Entrant, Labelled
@@ -32,7 +32,7 @@ class House:
         return {name: len(agent.asked) for name, agent in self.bare.items()}
 
     def member(self, name):
-        return Briefed(Memo(Budgeted(Checked(self.bare[name]), self.budget), self.store, "print"))
+        return Briefed(Memo(Capped(Checked(self.bare[name]), self.budget), self.store, "print"))
 
     def entrant(self, name="default", seats=None, **rules):
         seats = tuple(seats or self.bare)

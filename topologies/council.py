@@ -15,7 +15,8 @@ class Council:
     """Who sits together. Built by the composition root for one run, since a budget belongs to one run.
 
     `agents` and `hears` are in seat order, strongest first. `exhausted` names the cap of the budget that is reached.
-    `embed` turns n texts into float32[n, d]; without it similarity votes run on words and characters.
+    `embed` turns n texts into float32[n, d]; without it similarity votes run on words and characters. `salt` is a
+    secret that makes the marks around quoted peers unforeseeable.
     """
 
     agents: Mapping[str, Agent]
@@ -29,4 +30,5 @@ class Council:
     quorum: int = 1
     weights: Mapping[str, float] = field(default_factory=dict)
     embed: Callable[[Sequence[str]], Any] | None = None
-    exhausted: Callable[[], str | None] = lambda: None
+    exhausted: Callable[[], str] = str  # never: str() is ""
+    salt: str = ""

@@ -21,7 +21,9 @@ def decide(exchange: Exchange, council: Council) -> Verdict:
     """The vote over the latest thoughts, with the shadow verdict: the same vote over round 0 alone."""
     verdict = _poll(exchange.latest, exchange, council)
     first = verdict if exchange.latest == exchange.first else _poll(exchange.first, exchange, council)
-    return verdict.model_copy(update={"shadow": ShadowVerdict(answer=first.answer, support=first.support)})
+    same = True if first.answer == verdict.answer else None if exchange.kind == "open" else False
+    shadow = ShadowVerdict(answer=first.answer, support=first.support, same=same)
+    return verdict.model_copy(update={"shadow": shadow})
 
 
 def _poll(thoughts: Mapping[str, Thought], exchange: Exchange, council: Council) -> Verdict:

@@ -8,6 +8,7 @@ between marks that its writer could not know, is stripped of invisible character
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from eot.text import clean
@@ -22,13 +23,18 @@ FIRST_ROUND_TOLD_CONFIDENCE = 2
 _JOINERS = re.compile("[\u200c\u200d]")  # zero-width: they could split a mark that a model still reads as one
 
 
-def prompt_for(exchange: Exchange, seat: str, reads: tuple[str, ...], seed: int) -> Prompt:
-    """The prompt of this seat in the round that comes next. `reads` names the peers whose last message it is shown."""
+def prompt_for(exchange: Exchange, seat: str, reads: tuple[str, ...], seed: int, salt: str = "") -> Prompt:
+    """The prompt of this seat in the round that comes next.
+
+    `reads` names the peers whose last message it is shown; `salt`, a secret, makes the marks around them unforeseeable.
+    """
     turn = len(exchange.rounds)
     words = language_of(exchange.question.text)
     said = exchange.latest
     ask = question_text(exchange.question, exchange.kind, words)
-    look_again = _reconsider(exchange, seat, [said[peer] for peer in reads], words) if reads or seat in said else ""
+    peers = [said[peer] for peer in reads]
+    mark = fence(salt, exchange.id, turn)
+    look_again = _reconsider(exchange, seat, peers, words, mark) if peers or seat in said else ""
     if seat in said:
         turns = [("user", ask), ("assistant", said[seat].text), ("user", look_again)]
     else:  # one message: many chat templates refuse two of a user's in a row
@@ -60,10 +66,9 @@ def _ask(question: Question, kind: Kind, words: Language) -> str:
     return words.ask[kind].format(letters="/".join(question.choices or choices_in(question.text)))
 
 
-def _reconsider(exchange: Exchange, seat: str, peers: list[Thought], words: Language) -> str:
+def _reconsider(exchange: Exchange, seat: str, peers: list[Thought], words: Language, mark: str) -> str:
     """The part that differs between agents: what the peers said, fenced, and the request to look again."""
     again = words.first if seat not in exchange.latest else words.again if peers else words.alone
-    mark = fence(exchange.id, len(exchange.rounds))
     told = len(exchange.rounds) >= FIRST_ROUND_TOLD_CONFIDENCE
     sure = {peer.agent: _confidence(exchange, peer.agent) if told else None for peer in peers}
     parts = [
@@ -78,9 +83,9 @@ def _reconsider(exchange: Exchange, seat: str, peers: list[Thought], words: Lang
 
 
 def _quote(peer: Thought, mark: str, sure: float | None, words: Language) -> str:
-    text = _JOINERS.sub("", clean(peer.text))
-    while mark in text:  # taking one out may join the halves of another
-        text = text.replace(mark, "")
+    text, again = _JOINERS.sub("", clean(peer.text)), None
+    while text != again:  # taking one out may join the halves of another
+        text, again = re.sub(mark, "", text, flags=re.IGNORECASE), text
     if len(text) > MAX_PEER_CHARACTERS:
         text = f"{words.cut} {text[-MAX_PEER_CHARACTERS:]}"
     facts = f" confidence={sure:.2f}" if sure is not None else ""
@@ -92,9 +97,9 @@ def _confidence(exchange: Exchange, agent: str) -> float | None:
     return read([thought.answer for thought in exchange.of(agent)])
 
 
-def fence(run_id: str, turn: int) -> str:
+def fence(salt: str, run_id: str, turn: int) -> str:
     """The mark around quotations of one round: unknown to those quoted, the same again when a run is resumed."""
-    return f"quote-{hashlib.sha256(f'fence {run_id} {turn}'.encode()).hexdigest()[:10]}"
+    return f"quote-{hmac.digest(salt.encode(), f'{run_id} {turn}'.encode(), 'sha256').hex()[:10]}"
 
 
 def _seed(seed: int, seat: str, turn: int) -> int:

@@ -47,13 +47,14 @@ RULES: Mapping[str, Rule] = {"unanimous": unanimous, "majority": majority, "stab
 
 
 def why_stop(exchange: Exchange, rules: Sequence[str], max_rounds: int) -> Stop | None:
-    """The first rule that fires, in the order given; then the cap on rounds."""
+    """The first rule that fires, in the order given; then the cap on rounds. `eot-compat` has one rule of its own."""
     last = len(exchange.rounds) - 1
     if len(exchange.seats) == 1:
         return Stop(rule="alone", round=last, detail="one agent has nobody to exchange with")
-    named = {"unanimous": unanimous_as_published} if exchange.mode == "eot-compat" else RULES
-    for name in rules:
-        if name in named and (why := named[name](exchange)):
+    published = exchange.mode == "eot-compat"
+    for name in ("unanimous",) if published else rules:
+        rule = unanimous_as_published if published else RULES[name]
+        if why := rule(exchange):
             return Stop(rule=name, round=last, detail=why)
     if last >= max_rounds:
         return Stop(rule="rounds", round=last, detail=f"{max_rounds} exchange rounds were allowed")

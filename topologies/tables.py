@@ -81,6 +81,10 @@ def _own_table(name: str, rows: Mapping[str, Sequence[str]], seats: Sequence[str
         raise TopologyError(
             f"topology {name!r} has {len(rows)} seats, the council {len(seats)} agents; they must be equal"
         )
+    if strangers := set(rows) - set(seats) if set(rows) & set(seats) else set():
+        raise TopologyError(
+            f"topology {name!r} has a row for {min(strangers)!r}, which is no agent of this council: {', '.join(seats)}"
+        )
     sits = {seat: seat for seat in seats} if set(rows) == set(seats) else dict(zip(rows, seats, strict=True))
     for label, heard in rows.items():
         for other in heard:

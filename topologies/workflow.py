@@ -19,10 +19,11 @@ from typing import Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from eot.errors import BudgetError, BudgetSpentError, CallError, EotError, NoQuorumError
+from eot.errors import BudgetError, BudgetSpentError, CallError, EotError, NoQuorumError, QuestionError
 from eot.events import Event, RunStarted, Stopped, Token, TurnEnded, TurnStarted, VerdictReached, VoteStarted, Watch
-from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Verdict
-from scoring import infer_kind
+from eot.text import clean
+from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Usage, Verdict
+from scoring import choices_in, infer_kind
 from topologies.confidence import confidence, confidence_as_published
 from topologies.council import Council
 from topologies.crowd import decide, read
@@ -44,10 +45,13 @@ async def run(
         watch: is handed every event as it happens.
 
     Raises:
+        QuestionError: it is to be answered with a choice, and has none.
         NoQuorumError: too few agents answered.
         BudgetError: a cap was reached before enough agents had answered.
     """
     kind = question.kind or infer_kind(question.text, question.choices)
+    if kind == "choice" and len(question.choices or choices_in(question.text)) < 2:
+        raise QuestionError('a question of kind "choice" needs two choices or more, beside its text or in it')
     exchange = Exchange(
         id=run_id, question=question, kind=kind, topology=council.topology, hears=council.hears, mode=council.mode
     )
@@ -107,7 +111,8 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> _State:
     turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asked))
     exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, tuple(turns))})
     _refuse_without_quorum(exchange, floor.council.quorum)
-    stop = why_stop(exchange, floor.council.stop, floor.council.rounds) or _spent(exchange, floor.council)
+    stop = _spent_midway(exchange) or why_stop(exchange, floor.council.stop, floor.council.rounds)
+    stop = stop or _spent(exchange, floor.council)
     if stop:
         floor.tell(Stopped, stop=stop)
     return {"exchange": exchange.model_copy(update={"stop": stop})}
@@ -119,7 +124,7 @@ def _prompts(exchange: Exchange, floor: _Floor) -> list[tuple[str, tuple[str, ..
     asked = []
     for name in present:
         reads = tuple(peer for peer in exchange.hears[name] if peer != name and peer in said and peer in present)
-        asked.append((name, reads, prompt_for(exchange, name, reads, floor.seed)))
+        asked.append((name, reads, prompt_for(exchange, name, reads, floor.seed, floor.council.salt)))
     return asked
 
 
@@ -131,11 +136,23 @@ async def _think(floor: _Floor, exchange: Exchange, name: str, reads: tuple[str,
     try:
         turn = await _thought(floor, exchange, name, prompt)
     except Exception as fault:  # noqa: BLE001 - a failing agent never fails the exchange, whatever it raises
-        reason = fault.reason if isinstance(fault, CallError) else "error"
-        detail = str(fault) if isinstance(fault, EotError) else f"{type(fault).__name__}: {fault}"
-        turn = Silence(agent=name, round=prompt.round, reason=reason, detail=detail, seconds=time.monotonic() - start)
+        turn = _silence(name, prompt.round, fault, time.monotonic() - start)
     floor.tell(TurnEnded, turn=turn)
     return turn
+
+
+def _silence(name: str, turn: int, fault: Exception, seconds: float) -> Silence:
+    """The failure as a value. How many tokens failed attempts took, nobody tells."""
+    known = isinstance(fault, EotError)
+    calls = fault.calls if isinstance(fault, CallError) else 0
+    return Silence(
+        agent=name,
+        round=turn,
+        reason=fault.reason if isinstance(fault, CallError) else "error",
+        detail=clean(str(fault) if known else f"{type(fault).__name__}: {fault}"),
+        usage=Usage(calls=calls),
+        seconds=seconds,
+    )
 
 
 async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt) -> Thought:
@@ -159,6 +176,14 @@ async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt)
     )
 
 
+def _spent_midway(exchange: Exchange) -> Stop | None:
+    """A cap that kept someone from speaking in the last round ended the exchange, whatever else may be true of it."""
+    for turn in exchange.rounds[-1]:
+        if isinstance(turn, Silence) and turn.reason == BudgetSpentError.reason:
+            return Stop(rule="budget", round=turn.round, detail=turn.detail)
+    return None
+
+
 def _spent(exchange: Exchange, council: Council) -> Stop | None:
     cap = council.exhausted()
     return Stop(rule="budget", round=len(exchange.rounds) - 1, detail=cap) if cap else None
@@ -179,7 +204,7 @@ async def _vote(state: _State, runtime: Runtime[_Floor]) -> _State:
     """Vote over the latest thoughts, and over round 0 alone: the difference is what the exchange did."""
     floor, exchange = runtime.context, state["exchange"]
     floor.tell(VoteStarted, method=floor.council.vote, voters=tuple(exchange.latest))
-    if floor.council.embed:  # embedding takes seconds: off the event loop
+    if floor.council.embed or floor.council.wsdm:  # both may take seconds: off the event loop
         verdict = await asyncio.to_thread(decide, exchange, floor.council)
     else:
         verdict = decide(exchange, floor.council)

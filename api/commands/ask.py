@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands.options import Config, Json
+from api.commands.options import Config, Json, names
 
 
 def ask(
@@ -52,10 +52,10 @@ def ask(
 
     budget = {"calls": max_calls, "tokens": max_tokens, "usd": max_usd, "seconds": max_seconds}
     changes = {
-        "agents": agents.split(",") if agents else None,
+        "agents": names(agents),
         "topology": topology,
         "rounds": rounds,
-        "stop": [rule for rule in stop.split(",") if rule] if stop is not None else None,
+        "stop": names(stop),
         "vote": vote,
         "mode": mode,
         "quorum": quorum,

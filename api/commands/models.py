@@ -23,19 +23,21 @@ def list_(config: Config = None, as_json: Json = False) -> None:
 def pull(
     names: Annotated[list[str], typer.Argument(help='Catalogue names; "council" for those of the default council.')],
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Bring weights: resumable, checked against the catalogue's SHA-256."""
     from api.stocking import pull_models
 
-    pull_models(names, config)
+    pull_models(names, config, as_json=as_json)
 
 
 @app.command("rm")
 def rm(
     names: Annotated[list[str], typer.Argument(help="Catalogue names.")],
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Remove weights from this disk."""
     from api.stocking import remove_models
 
-    remove_models(names, config)
+    remove_models(names, config, as_json=as_json)

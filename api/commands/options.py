@@ -12,3 +12,8 @@ Config = Annotated[
     typer.Option("--config", "-c", envvar="EOT_CONFIG", help="Your settings. [default: ./eot.toml, if there is one]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+
+
+def names(typed: str | None) -> list[str] | None:
+    """A list as it is typed, `a,b,c`; None where nothing was."""
+    return None if typed is None else [name for name in map(str.strip, typed.split(",")) if name]

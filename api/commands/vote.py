@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands.options import Config, Json
+from api.commands.options import Config
 
 
 def vote(
@@ -21,7 +21,7 @@ def vote(
         bool, typer.Option("--wsdm", help="Similarities to the digit as the WSDM Cup 2024 winner had them.")
     ] = False,
     config: Config = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a row, for programs.")] = False,
 ) -> None:
     """Vote on answers from a file, a question a row.
 
