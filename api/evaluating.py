@@ -136,6 +136,7 @@ async def _entrant(house: House, name: str, council: CouncilSettings) -> Entrant
         members=free.agents,
         fingerprint=_print_of(f"{council.model_dump_json()} {table} {prints} {settings.embed}"),
         prints=prints,
+        salt=free.salt,
     )
 
 

@@ -29,18 +29,21 @@ def _reseeded(prompt: Prompt, name: str, trial: Trial, at: int) -> Prompt:
     return prompt.model_copy(update={"seed": int.from_bytes(digest[:4], "big") >> 1})
 
 
-def aggregation_prompt(question: Question, name: str, trial: Trial, proposals: Sequence[str], layer: int) -> Prompt:
+def aggregation_prompt(
+    question: Question, name: str, trial: Trial, proposals: Sequence[str], *, layer: int, salt: str
+) -> Prompt:
     """What an aggregator is asked: the question, and others' whole solutions, as a council quotes them to a newcomer.
 
     The words are those of an exchange on purpose: systems then differ by who reads what, not by how they are asked.
-    The proposals carry numbers, no names. `layer` counts from 0, the layer without references.
+    The proposals carry numbers, no names. `layer` counts from 0, the layer without references; `salt` makes the marks
+    around the proposals unforeseeable to their writers.
     """
     writers = [f"#{number}" for number in range(1, len(proposals) + 1)]
     turns = tuple(
         Thought(agent=writer, round=layer - 1, text=text) for writer, text in zip(writers, proposals, strict=True)
     )
     heard = _blank(question, [name, *writers], trial).model_copy(update={"rounds": ((),) * (layer - 1) + (turns,)})
-    return prompt_for(heard, name, tuple(writers), trial.seed)
+    return prompt_for(heard, name, tuple(writers), trial.seed, salt)
 
 
 async def ask_all(asks: Iterable[tuple[Agent, Prompt]]) -> list[Reply]:

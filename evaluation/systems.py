@@ -56,7 +56,8 @@ class Entrant:
 
     `seat` seats it for one run, within its own caps; `members` are its agents in seat order, strongest first, without
     those caps, for the baselines. Both should recall what was paid before. `prints` says for each member what shapes
-    its text, and `fingerprint` the same of the whole council: results under another one are not taken up again.
+    its text, and `fingerprint` the same of the whole council: results under another one are not taken up again. `salt`
+    is the council's, for the marks around what aggregators quote.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Entrant:
     members: Mapping[str, Agent]
     fingerprint: str = ""
     prints: Mapping[str, str] = field(default_factory=dict)
+    salt: str = ""
 
     @cached_property
     def strongest(self) -> Agent:

@@ -142,6 +142,9 @@ async def test_aggregators_quote_untrusted_text_between_marks_and_name_nobody(tm
     mark = next(word for word in asked.split() if word.startswith("<quote-"))
     assert asked.count(f"{mark} from=#") == 3
     assert "from=b" not in asked
+    await outcomes(house, "moa", rules={"rounds": 0, "salt": "secret"})
+    again = next(p for p in house.bare["c"].asked[::-1] if p.round == 1).messages[-1].content
+    assert mark not in again
 
 
 async def test_round_0_is_the_shadow_verdict_and_asks_nobody(tmp_path):

@@ -34,7 +34,7 @@ class House:
     def member(self, name):
         return Briefed(Memo(Capped(Checked(self.bare[name]), self.budget), self.store, "print"))
 
-    def entrant(self, name="default", seats=None, **rules):
+    def entrant(self, name="default", seats=None, salt="", **rules):
         seats = tuple(seats or self.bare)
 
         async def seat():
@@ -46,7 +46,7 @@ class House:
                 **rules,
             )
 
-        return Entrant(name, seat, {seat: self.member(seat) for seat in seats}, f"{name} {seats} {rules}")
+        return Entrant(name, seat, {seat: self.member(seat) for seat in seats}, f"{name} {seats} {rules}", salt=salt)
 
 
 def says(answer):

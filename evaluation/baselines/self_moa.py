@@ -16,7 +16,8 @@ def self_moa(entrant: Entrant, trial: Trial) -> Sequence[System]:
     async def solve(question: Question, done: Done) -> Outcome:
         agent, count = entrant.strongest, max(1, calls_in(exchange_of(entrant, done)) - 1)
         drawn = await samples(agent, question, trial, count)
-        prompt = aggregation_prompt(question, agent.name, trial, [reply.text for reply in drawn], layer=1)
+        texts = [reply.text for reply in drawn]
+        prompt = aggregation_prompt(question, agent.name, trial, texts, layer=1, salt=entrant.salt)
         return told(question, [drawn, await ask_all([(agent, prompt)])])
 
     return [System(f"self-moa:{entrant.name}", solve, entrant.fingerprint)]
