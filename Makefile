@@ -45,6 +45,7 @@ bench: dev  ## the figures of docs/results, each by its script
 	$(BIN)/eot models pull qwen2.5-coder-0.5b
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/vote.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/startup.py
 
