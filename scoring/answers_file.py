@@ -240,7 +240,10 @@ def _number(candidate: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f'"{name}" is {_shown(value)}; it must be a number')
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f'"{name}" is {_shown(value)}, which is too large') from None
 
 
 def _shown(value: Any) -> str:
