@@ -101,7 +101,7 @@ async def main() -> None:
     for name, seats in COUNCILS.items():
         figures |= score(name, await play(house, seats, asked), asked)
         if not options.json:
-            print(name, "done", flush=True)
+            print(f"{name}: {figures[f'{name}: right %']:.0f} % right", flush=True)
     await house.close()
     report("Three local agents", figures, as_json=options.json)
 
