@@ -25,7 +25,9 @@ def default_threads() -> int:
 def _busy(seconds: float) -> int:
     """How many cores were at work over the next `seconds`, rounded."""
     try:
-        (work, wait), _, (work_then, wait_then) = _ticks(), time.sleep(seconds), _ticks()
+        work, wait = _ticks()
+        time.sleep(seconds)
+        work_then, wait_then = _ticks()
     except (OSError, ValueError):  # no /proc: nothing is known, so nothing is held back
         return 0
     work, wait = work_then - work, wait_then - wait
