@@ -54,13 +54,13 @@ def right(question: Question, answer: str | None, gold: str) -> bool:
     return answer is not None and same(answer, gold, question.kind or "open")
 
 
-async def play(house: House, seats: tuple[str, ...], asked: list[tuple[Question, str]]) -> list[Result]:
+async def play(house: House, seats: tuple[str, ...], asked: list[tuple[Question, str]], rounds: int) -> list[Result]:
     """One council on every question, a few at a time."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(question: Question) -> Result:
         async with places:
-            council = await house.council(CouncilSettings(agents=seats))
+            council = await house.council(CouncilSettings(agents=seats, rounds=rounds))
             return await run(council, question, run_id=f"council-{question.id}")
 
     return await asyncio.gather(*(one(question) for question, _ in asked))
@@ -95,13 +95,14 @@ async def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--limit", type=int, default=12, help="questions of each file")
+    parser.add_argument("--rounds", type=int, default=2, help="exchange rounds at most; 0 compares the votes alone")
     options = parser.parse_args()
     asked = questions(options.files, options.limit)
     house, figures = House(settings()), {"questions": float(len(asked))}
     for name, seats in COUNCILS.items():
-        figures |= score(name, await play(house, seats, asked), asked)
+        figures |= score(name, await play(house, seats, asked, options.rounds), asked)
         if not options.json:
-            print(name, "done", flush=True)
+            print(f"{name}: {figures[f'{name}: right %']:.0f} % right", flush=True)
     await house.close()
     report("Three local agents", figures, as_json=options.json)
 

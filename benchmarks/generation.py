@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     figures = asyncio.run(measure(asked.model, asked.tokens, asked.repeats))
-    notes = (f"{asked.model}, {default_threads()} threads, {asked.tokens} tokens a request, prompt included",)
+    notes = (f"{asked.model}, {asked.tokens} tokens written a request, prompts read within the time",)
     report("generation", figures, notes, as_json=asked.json)
 
 

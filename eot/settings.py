@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "eot")
     """Where weights, kept calls and runs lie."""
     threads: Count | None = None
-    """Processor threads of each local model's engine. Unset: the physical cores of this machine."""
+    """Processor threads of each local model's engine. Unset: the physical cores that are idle when one is loaded."""
     engine: Literal["auto", "llama.cpp", "transformers"] = "auto"
     """What runs local models: llama.cpp on a CPU, transformers (extra `torch`) on a GPU and for safetensors folders."""
     parallel: Count = 4

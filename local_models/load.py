@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,8 @@ Kind = Literal["auto", "llama.cpp", "transformers"]
 class Engines:
     """Loads engines when they are first asked for and keeps them until closed.
 
-    `threads`: processor threads of each engine, by default the physical cores. `parallel`: requests that one engine
-    serves at once; more wait. `context`: tokens of each request, prompt and reply together.
+    `threads`: processor threads of each engine, by default the physical cores that are idle. `parallel`: requests
+    that one engine serves at once; more wait. `context`: tokens of each request, prompt and reply together.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Engines:
         engine: Kind = "auto",
     ) -> None:
         self._home, self._kind = home, engine
-        self._threads, self._parallel, self._context = threads or default_threads(), parallel, context
+        self._threads, self._parallel, self._context = threads, parallel, context
         self._engines: dict[Path, asyncio.Task[Engine]] = {}
 
     async def get(self, name: str) -> Engine:
@@ -55,6 +56,11 @@ class Engines:
                 self._engines.pop(path, None)  # the next one to ask tries again
             raise
 
+    @cached_property
+    def _threads_now(self) -> int:
+        """Looked at once, when the first engine loads: later the others' own work would count as somebody else's."""
+        return self._threads or default_threads()
+
     async def close(self) -> None:
         loading = list(self._engines.values())
         self._engines.clear()
@@ -64,11 +70,11 @@ class Engines:
 
     async def _load(self, path: Path) -> Engine:
         if choose(self._kind, path) == "llama.cpp":
-            return await LlamaCpp.load(path, threads=self._threads, parallel=self._parallel, context=self._context)
+            return await LlamaCpp.load(path, threads=self._threads_now, parallel=self._parallel, context=self._context)
         from local_models.transformers_engine import TransformersEngine  # noqa: PLC0415  (torch takes seconds)
 
         return await TransformersEngine.load(
-            path, home=self._home, threads=self._threads, parallel=self._parallel, context=self._context
+            path, home=self._home, threads=self._threads_now, parallel=self._parallel, context=self._context
         )
 
 

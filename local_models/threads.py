@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 MOST = 16
@@ -10,10 +11,33 @@ MOST = 16
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use: a core's second thread slows decoding down. At least 1."""
+    """Physical cores that this process may use, less those that others keep busy at this moment. At least 1.
+
+    A core's second thread slows decoding down; and threads that share a core with another process make all the
+    others wait at every layer: on two cores, two threads beside one busy process are slower than one.
+    Blocks for a tenth of a second.
+    """
     allowed = os.sched_getaffinity(0)
     cores = {_siblings(cpu) for cpu in allowed}
-    return max(1, min(len(cores), _quota(), MOST))
+    return max(1, min(len(cores), _quota(), MOST) - _busy(0.1))
+
+
+def _busy(seconds: float) -> int:
+    """How many cores were at work over the next `seconds`, rounded."""
+    try:
+        work, wait = _ticks()
+        time.sleep(seconds)
+        work_then, wait_then = _ticks()
+    except (OSError, ValueError):  # no /proc: nothing is known, so nothing is held back
+        return 0
+    work, wait = work_then - work, wait_then - wait
+    return round((os.cpu_count() or 1) * work / max(1, work + wait))
+
+
+def _ticks() -> tuple[int, int]:
+    """Clock ticks of all cores since the start: at work (another machine's share of them too), and idle."""
+    user, nice, system, idle, iowait, *others = map(int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9])
+    return user + nice + system + sum(others), idle + iowait
 
 
 def _siblings(cpu: int) -> str:

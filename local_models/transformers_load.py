@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from eot.errors import WeightsError
-from local_models.weights import digest_of, only_one
+from local_models.weights import converted, digest_of, only_one
 
 
 def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Any]:
@@ -40,7 +40,7 @@ def device() -> torch.device:
 
 
 def _read_gguf(path: Path, home: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    kept = home / "converted" / digest_of(path) / str(dtype).removeprefix("torch.")
+    kept = converted(digest_of(path), home) / str(dtype).removeprefix("torch.")
     with only_one(kept.parent):
         if kept.is_dir():
             return _read(kept, dtype)

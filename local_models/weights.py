@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from eot.errors import DigestError, WeightsError
 from local_models.catalogue import Model, find, own_path
 
 _LOCK = ".lock"
+_log = logging.getLogger(__name__)
 
 
 def folder_of(model: Model, home: Path) -> Path:
@@ -31,27 +33,39 @@ def locate(name: str, home: Path) -> Path:
     Raises:
         UnknownNameError: no such name and no such path.
         WeightsError: it is in the catalogue and has not been pulled.
-        DigestError: the file on disk is not the one that was pulled.
+        DigestError: the file on disk is not the one that was pulled; it has been put aside.
     """
     if own := own_path(name):
         return own
-    if path := on_disk(name, home):
-        return path
+    try:
+        if path := at_home(find(name), home):
+            return path
+    except DigestError as fault:
+        raise DigestError(f"{fault}; bring it anew with: eot models pull {name}") from fault
     raise WeightsError(f"{name} is not on this machine; bring it with: eot models pull {name}")
 
 
 def on_disk(name: str, home: Path) -> Path | None:
     """The path of a catalogue model that is here and proven, or None. Computes the digest only if the file changed.
 
+    A file that is not what the catalogue promises is put aside and the log told: the model then has to be pulled.
+
     Raises:
-        DigestError: the file is not what the catalogue promises; it has been put aside.
         UnknownNameError: the catalogue has no such model.
     """
-    return at_home(find(name), home)
+    try:
+        return at_home(find(name), home)
+    except DigestError as fault:
+        _log.warning("%s", fault)
+        return None
 
 
 def at_home(model: Model, home: Path) -> Path | None:
-    """As `on_disk`, of an entry that need not be in the catalogue."""
+    """As `on_disk`, of an entry that need not be in the catalogue.
+
+    Raises:
+        DigestError: the file is not the promised one; it has been put aside.
+    """
     folder = folder_of(model, home)
     file = folder / model.file
     if not file.is_file() or not all((folder / other).is_file() for other in model.companions):
@@ -63,8 +77,17 @@ def at_home(model: Model, home: Path) -> Path | None:
 
 
 def remove(name: str, home: Path) -> int:
-    """Delete a catalogue model with all that was kept aside; return the bytes that were freed."""
-    folder = folder_of(find(name), home)
+    """Delete a catalogue model with all that was kept aside or made of it; return the bytes that were freed."""
+    model = find(name)
+    return _empty(folder_of(model, home)) + _empty(converted(model.sha256, home))
+
+
+def converted(digest: str, home: Path) -> Path:
+    """Where the file with this digest lies in other forms."""
+    return home / "converted" / digest
+
+
+def _empty(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     with only_one(folder):

@@ -172,4 +172,7 @@ def _number(candidate: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f'"{name}" is {shown(value)}; it must be a number')
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f'"{name}" is {shown(value)}, which is too large') from None

@@ -72,8 +72,11 @@ class Poll:
 
     @cached_property
     def shares(self) -> Mapping[str, float]:
-        """Each answer's share of the mass, in 0..1; the sums are exact, so the order of the ballots cannot matter."""
-        total = math.fsum(self.masses)
+        """Each answer's share, in 0..1, of the mass that could be read.
+
+        The sums are exact, so that the order of the ballots cannot matter.
+        """
+        total = math.fsum(mass for mass, answer in zip(self.masses, self.answers, strict=True) if answer is not None)
         return {answer: math.fsum(self.masses[at] for at in members) / total for answer, members in self.groups.items()}
 
     @property

@@ -14,7 +14,6 @@ _BY_TEXT: Mapping[bool, Mapping[str, Callable[[Sequence[str]], Matrix]]] = {
     False: {"word_a_f": similarity.word_a_f, "char_a_f": similarity.char_a_f},
     True: {"word_a_f": wsdm.word_a_f, "char_a_f": wsdm.char_a_f},
 }
-WITHOUT_EMBEDDING = "no embedding model is at hand: texts were compared by word+char"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def compare(
 ) -> Comparison:
     """Compare each text with each other, by the method's own similarity or else by all that can be had.
 
-    `exact` computes them as the WSDM Cup winner did. Slow with an embedding model.
+    `exact` computes them as the WSDM Cup winner did. Slow with `embed`.
     """
     module = wsdm if exact else similarity
     matrices: dict[str, Matrix] = {}
@@ -49,7 +48,7 @@ def compare(
             matrices[signal] = _BY_TEXT[exact][signal](texts)
         elif embed is not None:
             matrices[signal] = module.emb_a_s(texts, embed)
-    notes = [] if embed is not None or method in SIGNALS else [WITHOUT_EMBEDDING]
+    notes = []
     if any(len(text) > similarity.LONGEST for text in texts):
         notes.append(f"only the last {similarity.LONGEST:,} characters of a text were compared")
     return Comparison(matrices, _standing(list(matrices.values()), weights), tuple(notes))

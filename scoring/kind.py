@@ -6,19 +6,15 @@ import re
 from collections.abc import Mapping
 
 from eot.types import Kind
+from scoring.asks_number import asks_number
 from scoring.plain import plain, sentences
 
-_OPTION = re.compile(r"(?:(?<=^)|(?<=\s))(?:\((?P<a>[A-J])\)|(?P<b>[A-J])[.):、])\s?")
-_NUMBER = re.compile(
-    r"""\bhow\ (?:many|much|old|far|long|tall|big|large|deep|wide|high|fast|heavy)\b
-    |\b(?:what|which|find|calculate|compute|determine)\b.{0,40}\b(?:number|sum|total|difference|product|average|mean|
-      percent|percentage|price|cost|value|area|volume|perimeter|ratio|probability|remainder|age|ages|speed|profit|amount|distance|fraction|
-      score|length|width|height|depth|weight|weights|largest|smallest)\b
-    |\b(?:calculate|compute|evaluate)\b|[0-9]\s?[-+*/×÷^]\s?[0-9][^a-z]*[=?]
-    |\bwhat(?:'s|\ is)\s+[0-9(]
-    |多少|几(?![乎何种])|等于|计算|求(?![助职])""",
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+_OPTION = re.compile(r"(?:(?<=^)|(?<=\s)|(?<=[:：？]))(?:\((?P<a>[A-J])\)|(?P<b>[A-J])[.):、])\s?")
+# Before a first "A." that no line begins with: else it may end "vitamin A." or belong to "Dr. A. Smith".
+_LIST_FOLLOWS = re.compile(
+    r"(?:^|\n|[?!:;,：？，；]|(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bSt)(?<!\bProf)[.。])\s*$"
 )
+_ASIDE = re.compile(r"\([^()]*\)\W*")
 _YES_NO = re.compile(
     r"\byes\s?(?:or|/)\s?no\b|\btrue\s?(?:or|/)\s?false\b|是否|是不是|对吗|对不对|能不能|会不会|有没有|吗\s?\?*$",
     re.IGNORECASE,
@@ -40,13 +36,14 @@ def infer_kind(text: str, choices: Mapping[str, str] | None = None) -> Kind:
     """The kind of a question that does not name it: what it asks for in its last sentence."""
     if choices or choices_in(text):
         return "choice"
-    asked = ([*sentences(plain(text))] or [""])[-1]
+    said = [sentence for sentence in sentences(plain(text)) if not _ASIDE.fullmatch(sentence)]
+    story, asked = " ".join(said[:-1]), said[-1] if said else ""
     if _YES_NO.search(asked):
         return "yesno"
     judged = asked.endswith("?") and " or " not in asked
     if judged and _AUXILIARY.match(asked):
         return "yesno"
-    if _NUMBER.search(asked):
+    if asks_number(story, asked):
         return "number"
     if not judged:
         return "open"
@@ -72,10 +69,14 @@ def choices_in(text: str) -> dict[str, str]:
     """The options that a question lists as "(A) ... (B) ..." or "A. ... B. ...", from A on; {} if it lists none."""
     found: list[re.Match[str]] = []
     for mark in _OPTION.finditer(text):
+        if not found and mark["b"] and not _LIST_FOLLOWS.search(text, max(0, mark.start() - 40), mark.start()):
+            continue
         if (mark["a"] or mark["b"]) == "ABCDEFGHIJ"[len(found) : len(found) + 1]:
             found.append(mark)
     if len(found) < 2:
         return {}
     ends = [mark.start() for mark in found[1:]] + [len(text)]
-    options = (text[mark.end() : end].strip().rstrip(",;") for mark, end in zip(found, ends, strict=True))
+    options = [text[mark.end() : end].strip().rstrip(",;") for mark, end in zip(found, ends, strict=True)]
+    if not all(option.strip(" ?.!") for option in options):
+        return {}
     return {mark["a"] or mark["b"]: option for mark, option in zip(found, options, strict=True)}

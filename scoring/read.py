@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from eot.types import Kind
 from scoring.numerals import Number, digit_numbers, numbers, shortest
@@ -24,7 +25,18 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _OPERATOR = re.compile(r"[^\w\n]{0,3}[-+*/×x÷=^]\s?[$(]?[0-9]")
-_DENIED = re.compile(r"(?:\bnot |不是 ?)$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:(?:\b(?:can)?not|n't|\bnever|\brather than|\binstead of)"
+    r"(?: (?:be|equal|to|exactly|simply|just|actually|really|the))*"
+    r"|不是|不等于|不为|并非|而非)\W{0,3}$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+    r"[^\w\n]{0,3}(?:(?:is|was)(?:n't| not) (?:the )?(?:right|correct|final|answer)"
+    r"|(?:is|was) (?:wrong|incorrect|false)|(?:是|为)?(?:错|不对|不正确))",
+    re.IGNORECASE,
+)
+_LONGEST_DENIAL = 60
 _CUT_OFF = re.compile(r"[=+*/×÷(<^-]$")
 _CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|is|are|has|have|will)\b|所以|因此|是|有")
 
@@ -64,7 +76,7 @@ def _read_number(prose: str, _: Choices) -> str | None:
 
 def _stated_number(sentence: str) -> Number | None:
     """The number a statement opens with, unless a calculation begins there: then its result."""
-    found = [number for number in numbers(sentence) if not _DENIED.search(sentence, 0, number.start)]
+    found = [number for number in numbers(sentence) if not _is_denied(sentence, number)]
     if not found:
         return None
     hedge = _HEDGE.match(sentence)
@@ -76,10 +88,16 @@ def _stated_number(sentence: str) -> Number | None:
     return next((number for number in digit_numbers(sentence) if number in found), found[0])
 
 
+def _is_denied(sentence: str, number: Number) -> bool:
+    """Whether it is said of this number that it is not the answer: "not 18", "18 is wrong"."""
+    before = _DENIED.search(sentence, max(0, number.start - _LONGEST_DENIAL), number.start)
+    return bool(before or _DENIED_AFTER.match(sentence, number.end))
+
+
 def _concluding_number(sentence: str) -> Number | None:
     """The result of the last calculation in the sentence, else its last number; digits count before words."""
-    found = list(digit_numbers(sentence)) or [
-        number for number in numbers(sentence) if not _is_pronoun(sentence, number)
+    found = [number for number in digit_numbers(sentence) if not _is_denied(sentence, number)] or [
+        number for number in numbers(sentence) if not (_is_denied(sentence, number) or _is_pronoun(sentence, number))
     ]
     after = [number for number in found if number.start > sentence.rfind("=")]
     if "=" in sentence and after and not _CONCLUDES.search(sentence, after[0].end):
@@ -95,11 +113,13 @@ def _is_pronoun(sentence: str, number: Number) -> bool:
 def _last_number(prose: str) -> str | None:
     if _CUT_OFF.search(prose):
         return None
+    denied: set[Fraction] = set()  # further on in the reply
     for sentence in reversed(sentences(prose)[-_LOOK_BACK:]):
         if refuses(sentence):
             return None
         if found := _concluding_number(sentence):
-            return shortest(found.value)
+            return None if found.value in denied else shortest(found.value)
+        denied |= {number.value for number in numbers(sentence) if _is_denied(sentence, number)}
     return None
 
 

@@ -18,6 +18,9 @@ _LOOK_BACK = 3
 
 def read_choice(prose: str, choices: Mapping[str, str]) -> str | None:
     """The key of the chosen option. A letter that no option has is no answer."""
+    prose = _without_denials(prose, choices).strip()
+    if not prose:
+        return None
     for statement in statements(prose, "choice"):
         if _is_undecided(statement.body, choices):
             return None
@@ -47,6 +50,29 @@ def _is_undecided(body: str, choices: Mapping[str, str]) -> bool:
         and re.search(r"\beither\b|\bor\b|或", body, re.IGNORECASE) is not None
         and not _SETTLES.search(body)
     )
+
+
+def _without_denials(prose: str, choices: Mapping[str, str]) -> str:
+    """The reply less "not B", "isn't (B)", "not a library": what is denied must not be found as if it were chosen."""
+    options = [plain(option).strip(" .") for option in choices.values()]
+    if any(_NOT.search(option) for option in options):  # an option that itself says "not ..."
+        options = []
+    return _denials(tuple(choices) or ANY_LETTER, tuple(filter(None, options))).sub("", prose)
+
+
+_NOT = re.compile(r"\bnot\b|n't\b|不", re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)
+def _denials(letters: tuple[str, ...], options: tuple[str, ...]) -> re.Pattern[str]:
+    keys = "|".join(re.escape(letter) for letter in sorted(letters, key=len, reverse=True))
+    texts = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
+    named = r"(?i:(?:the )?(?:option|choice|answer|letter) |选项?|an? |the )?"
+    chosen = rf"[(\[]?(?:{keys})(?:[)\]]|(?![\w'])(?! [a-z]))" + (
+        rf"|(?i:{texts})(?![A-Za-z0-9]|\.[0-9])" if texts else ""
+    )
+    denies = r"(?i:\b(?:can)?not(?: be)? |n't(?: be)? |\brather than |\binstead of |不是 ?|不选 ?|而非 ?)"
+    return re.compile(rf"{denies}{named}(?:{chosen})")
 
 
 class _Patterns:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from eot.types import Kind
 
 _MARK = re.compile(
-    r"""\banswers?\b(?:[^.\n:=(]{0,60}?\b(?:is|be|was|equals)\b(?:\s?:)?|\s?[:=])
+    # "cannot be" and 不是 state nothing
+    r"""\banswers?\b(?:[^.\n:=(]{0,60}?(?<!not\ )(?<!n't\ )(?<!never\ )\b(?:is|be|was|equals)\b(?:\s?:)?|\s?[:=])
     |\bfinal\ result\b(?:\ is|\s?:)|\#{4}
-    |答案[^。\n:]{0,12}?(?:是|为|選|选)\s?:?|答案\s?:|^答\s?:|最[终後后]结果\s?(?:是|为|:)""",
+    |答案[^。\n:]{0,12}?(?<!不)(?:是|为|選|选)\s?:?|答案\s?:|^答\s?:|最[终後后]结果\s?(?:是|为|:)""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 # "A: 26" ends a solution of GSM8K's own format; among choices "A: bank" is an option.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from eot.errors import MissingExtraError, NoQuorumError, UnknownNameError
 from eot.types import Kind, Verdict
 from scoring.ballots import EPSILON, Ballot, Poll, count
-from scoring.methods import BY_SIMILARITY, METHODS, Embed
+from scoring.methods import BY_SIMILARITY, METHODS, Embed, wants_embedding
 
 if TYPE_CHECKING:
     from scoring.comparison import Comparison
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Ballot", "vote"]
 
 _TWO = "two ballots disagree: their similarity is symmetric and cannot decide"
+WITHOUT_EMBEDDING = "no embedding model is at hand: texts were compared by word+char"
 _UNREADABLE = "no answer could be read from any text; the text chosen is the one most like the others"
 
 
@@ -61,9 +62,15 @@ def vote(
     poll = count(ballots, kind, by_confidence=method == "confidence")
     if not poll:
         raise NoQuorumError(f"none of {len(ballots)} ballots says anything; a vote needs at least one text")
+    wanted = wants_embedding(method, kind)
+    used = embed if wanted else None
     if wsdm and method in BY_SIMILARITY:
-        return _wsdm_verdict(ballots, poll, method, embed)
-    return _verdict(poll, _decide(poll, method, kind, embed, wsdm=wsdm))
+        verdict = _wsdm_verdict(ballots, poll, method, used)
+    else:
+        verdict = _verdict(poll, _decide(poll, method, kind, used, wsdm=wsdm))
+    if wanted and embed is None and verdict.signals:
+        return verdict.model_copy(update={"notes": (*verdict.notes, WITHOUT_EMBEDDING)})
+    return verdict
 
 
 def _decide(poll: Poll, method: str, kind: Kind, embed: Embed | None, *, wsdm: bool) -> _Decision:

@@ -1,6 +1,10 @@
 """Names, paths and GGUF headers."""
 
+import os
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from eot.errors import InputError, UnknownNameError, WeightsError
 from local_models import CATALOGUE, locate, own_path
 from local_models.gguf_header import read_header
+from local_models.threads import default_threads
 
 
 def text(value):
@@ -110,3 +115,16 @@ def test_a_header_of_another_kind_is_refused(tmp_path, damage):
     file.write_bytes(damage)
     with pytest.raises(WeightsError, match="not a sound GGUF"):
         read_header(file)
+
+
+def test_a_core_that_another_process_keeps_busy_is_left_to_it():
+    idle = default_threads()
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        time.sleep(0.5)
+        assert default_threads() == 1
+        assert idle >= 1
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()

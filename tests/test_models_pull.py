@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from file_server import made_up, serve_hub, serve_index, serving
 
 from eot.errors import DigestError, DiskFullError, UnknownNameError, WeightsError
+from local_models.catalogue import find
 from local_models.pull import pull, pull_model
-from local_models.weights import at_home, remove
+from local_models.weights import at_home, locate, on_disk, remove
 
 PULL = """
 import base64, pathlib, pickle, sys
@@ -214,6 +216,41 @@ def test_a_file_that_changed_on_disk_is_refused_and_brought_anew(server, tmp_pat
     assert pull_model(model, tmp_path).read_bytes() == content
 
 
+def changed(home):
+    """A home in which a file lies where the catalogue's smallest model should, and is not that."""
+    folder = home / "models/smollm2-135m"
+    folder.mkdir(parents=True)
+    file = folder / find("smollm2-135m").file
+    file.write_bytes(b"something else")
+    return file
+
+
+def test_a_changed_file_is_put_aside_and_the_model_is_then_not_on_disk(tmp_path, caplog):
+    file = changed(tmp_path)
+    assert on_disk("smollm2-135m", tmp_path) is None
+    assert "kept aside" in caplog.text
+    [aside] = file.parent.glob("*.rejected-*")
+    assert aside.read_bytes() == b"something else"
+    assert not file.exists()
+
+
+def test_who_needs_a_changed_file_is_told_what_it_was_and_how_to_bring_it_anew(tmp_path):
+    changed(tmp_path)
+    with pytest.raises(DigestError, match=r"kept aside as .*; bring it anew with: eot models pull smollm2-135m$"):
+        locate("smollm2-135m", tmp_path)
+    with pytest.raises(WeightsError, match="is not on this machine"):
+        locate("smollm2-135m", tmp_path)
+
+
+def test_the_list_of_models_is_printed_though_a_file_changed(tmp_path):
+    changed(tmp_path)
+    command = [Path(sys.executable).with_name("eot"), "models", "list", "--json"]
+    env = os.environ | {"EOT_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=True)
+    assert {row["on_disk"] for row in json.loads(done.stdout)} == {""}
+    assert "kept aside" in done.stderr
+
+
 def test_the_digest_is_not_computed_again_while_the_file_stays_as_it_is(server, tmp_path):
     model, content = made_up()
     serve_hub(server, model, content)
@@ -243,5 +280,9 @@ def test_removing_frees_everything_but_needs_nothing(tmp_path):
     folder = tmp_path / "models/smollm2-135m"
     (folder / "incoming").mkdir(parents=True)
     (folder / "incoming/part").write_bytes(b"123")
-    assert remove("smollm2-135m", tmp_path) == 3
+    kept = tmp_path / "converted" / find("smollm2-135m").sha256 / "bfloat16"
+    kept.mkdir(parents=True)
+    (kept / "model.safetensors").write_bytes(b"12345")
+    assert remove("smollm2-135m", tmp_path) == 8
+    assert not kept.exists()
     assert remove("smollm2-135m", tmp_path) == 0

@@ -156,6 +156,7 @@ def test_open_answers_by_word_and_character_score_as_was_measured(shared_data):
         ("addsub", "number", 0.99),
         ("strategyqa", "yesno", 0.99),
         ("aqua", "choice", 1.0),
+        ("csqa", "choice", 1.0),
         ("penguins", "choice", 1.0),
     ],
 )

@@ -28,6 +28,13 @@ KINDS = ("number", "choice", "yesno", "open")
         ("The answer is twelve.", "12"),
         ("The answer is approximately 3.14.", "3.14"),
         ("The answer is not 5 but 6.", "6"),
+        ("It is not 18 but 20.", "20"),
+        ("It is 20, not 18.", "20"),
+        ("The answer is not 18. It is 20.", "20"),
+        ("So the total is 20. It is not 18.", "20"),
+        ("She makes 9 x 2 = 20. 18 is wrong.", "20"),
+        ("It is not 18 at first sight. But 9 + 9 = 18.", "18"),
+        ("答案不是18，是20。", "20"),
         ("The answer is 7. Wait, I was wrong: the answer is 8.", "8"),
         ("<answer>42</answer>", "42"),
         ("答案是十八", "18"),
@@ -54,6 +61,16 @@ def test_a_number_is_read_however_it_is_stated(text, answer):
         "答案无法确定。",
         "Let the sum be 3 + 4 =",
         "It is unknown.",
+        "The answer is not 18.",
+        "It is not 18.",
+        "It isn't $18.00.",
+        "It is not equal to **18**.",
+        "She makes 9 + 9 = 18. The answer is not 18.",
+        "Some say eighteen. It is never 18.",
+        "18 is not the answer.",
+        "The answer 18 is wrong.",
+        "答案不是18。",
+        "不是十八。",
     ],
 )
 def test_what_states_no_number_is_an_abstention(text):
@@ -81,6 +98,9 @@ def test_what_states_no_number_is_an_abstention(text):
         ("Answer: library", "B"),
         ("So it must be New York.", "E"),
         ("The answer is B, not A.", "B"),
+        ("The answer is not A but B.", "B"),
+        ("It is not a bank. It is a library.", "B"),
+        ("not A, so (B)", "B"),
         ("The answer is a bank.", "A"),
         ("The answer is a", "A"),
         ("Answer: A revolving door is found at a mall", "D"),
@@ -91,7 +111,20 @@ def test_a_choice_is_read_by_its_letter_or_its_text(text, answer):
 
 
 @pytest.mark.parametrize(
-    "text", ["The answer is (F).", "Z", "The answer is either (D) or (E).", "None of them", "A mystery to me."]
+    "text",
+    [
+        "The answer is (F).",
+        "Z",
+        "The answer is either (D) or (E).",
+        "None of them",
+        "A mystery to me.",
+        "The answer is not B.",
+        "It is not (B).",
+        "It isn't option B.",
+        "The answer is not a library.",
+        "不选B。",
+        "not B",
+    ],
 )
 def test_a_letter_outside_the_choices_or_an_undecided_reply_chooses_nothing(text):
     assert read_answer(text, "choice", STORES) is None
@@ -99,6 +132,12 @@ def test_a_letter_outside_the_choices_or_an_undecided_reply_chooses_nothing(text
 
 def test_choices_that_are_numbers_are_found_by_value():
     assert read_answer("So it cost $67.4.", "choice", {"A": "$61", "B": "$67.40", "C": "$70"}) == "B"
+
+
+def test_an_option_that_itself_denies_is_chosen_by_its_text():
+    options = {"A": "legal", "B": "not legal"}
+    assert read_answer("It is not legal.", "choice", options) == "B"
+    assert read_answer("So it is legal.", "choice", options) == "A"
 
 
 def test_an_option_inside_a_longer_option_does_not_win_over_it():
@@ -227,13 +266,107 @@ def test_ten_megabytes_of_garbage_are_read_at_once(piece):
         ("Could you explain gravity to a child?", "open"),
         ("What is the capital of France?", "open"),
         ("什么是重力？", "open"),
+        ("What is 2+2?", "number"),
+        ("12 * (3 + 4) =", "number"),
+        ("What is two plus two?", "number"),
+        ("What is 15% of 80?", "number"),
+        ("What's 7 times 8?", "number"),
+        ("Calculate 3.5 / 0.7.", "number"),
+        ("What is the sum of 12 and 5?", "number"),
+        ("What is the difference between 12 and 5?", "number"),
+        ("Tom has 12 coins and Ann has 5. What is the difference between their amounts?", "number"),
+        ("A pen costs $3 and a book $5. What is the total cost?", "number"),
+        ("Find the area of a square with side 4 cm.", "number"),
+        ("How far is the Moon from the Earth?", "number"),
+        ("How old is the universe?", "number"),
+        ("How long does it take to walk 5 km?", "number"),
+        ("计算 12 + 30 的结果", "number"),
+        ("一个长方形长5厘米，宽3厘米，求它的面积。", "number"),
+        ("一加一等于几？", "number"),
+        ("桌上有几个苹果？", "number"),
+        ("这本书多少钱？", "number"),
     ],
 )
 def test_the_kind_of_a_question_is_inferred(text, kind):
     assert infer_kind(text) == kind
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is the difference between TCP and UDP?",
+        "What is the difference between a list and a tuple in Python?",
+        "What is the difference between HTTP/1.1 and HTTP/2?",
+        "What is the difference between Python 2 and Python 3?",
+        "What is the difference between the iPhone 15 and the iPhone 16?",
+        "What is 5G?",
+        "What is 3D printing?",
+        "What is 4K video?",
+        "What is a 401(k)?",
+        "What's 1984 about?",
+        "What is 2001: A Space Odyssey about?",
+        "What is the cost of living crisis?",
+        "What is the average person like in 2024?",
+        "What is the age of enlightenment?",
+        "What is the price of freedom?",
+        "What is the point of the number zero in mathematics?",
+        "Which largest cities were founded before 1500?",
+        "What led to the rise in the price of bread in 1789?",
+        "Which profit-sharing plans exist for 2 founders?",
+        "Find the bug in my average function.",
+        "Find the bug in my average function: def mean(xs): return sum(xs) / 2",
+        "Find a good title for an essay on the value of art.",
+        "Determine whether the price of gold follows demand.",
+        "Explain how to calculate taxes.",
+        "Explain how to compute 2 + 2 in assembly.",
+        "Explain how large language models work.",
+        "Describe how deep learning changed the speed of research.",
+        "Tell me how fast food affects health.",
+        "How do I calculate the average of a list in Python 3?",
+        "How does big data differ from small data?",
+        "Write a function to compute the sum of 10 numbers.",
+        "Summarize the plot of Fahrenheit 451.",
+        "Why is the speed of light the same for everyone?",
+        "Why did Rome fall in 476?",
+        "What caused World War 2?",
+        "Who won the 100 metres in 2008?",
+        "Give me 3 ideas for a birthday party.",
+        "List the 5 largest risks of the project.",
+        "Evaluate the argument that money makes people happy.",
+        "Evaluate my essay on the 2 world wars.",
+        "Compute shaders: what are they good for?",
+        "计算机是什么？",
+        "什么是云计算？",
+        "什么是需求分析？",
+        "给我几个学习英语的建议。",
+        "这几天心情不好怎么办？",
+        "今天星期几？",
+        "几乎所有人都喜欢音乐，为什么？",
+        "TCP和UDP有什么区别？",
+        "解释如何计算5年期贷款的利息。",
+    ],
+)
+def test_an_everyday_question_is_not_taken_for_one_of_number(text):
+    assert infer_kind(text) == "open"
+
+
 def test_choices_make_it_a_choice_and_listed_options_are_found():
     assert infer_kind("Where?", STORES) == "choice"
     assert choices_in("Pick:\nA. one\nB. two\nC. three") == {"A": "one", "B": "two", "C": "three"}
-    assert choices_in("Dr. A. Smith met C. Jones") == {}
+    assert choices_in("Which is it? A. a bank B. a mall") == {"A": "a bank", "B": "a mall"}
+    assert choices_in("下列哪个是首都：A、北京 B、上海") == {"A": "北京", "B": "上海"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dr. A. Smith met C. Jones",
+        "Dr. A. Smith met B. Jones",
+        "Compare vitamin A. and vitamin B. in one line",
+        "Compare (vitamin A) and (vitamin B).",
+        "Hepatitis A: what is it? Hepatitis B: what is it?",
+        "Is it A. or B.?",
+    ],
+)
+def test_letters_that_list_no_options_are_no_choices(text):
+    assert choices_in(text) == {}

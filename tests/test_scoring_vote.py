@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import scoring
 from eot.errors import MissingExtraError, NoQuorumError, UnknownNameError
 from scoring import METHODS, Ballot, vote
-from scoring.comparison import WITHOUT_EMBEDDING
+from scoring.vote import WITHOUT_EMBEDDING
 
 WITHOUT_MODEL = [method for method in METHODS if method != "emb_a_s"]
 
@@ -161,6 +161,30 @@ def test_the_sum_says_which_signals_it_used():
     assert {len(helped.scores[signal]) for signal in helped.signals} == {3}
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "wanted"),
+    [
+        ("auto", "open", True),
+        ("sum", "number", True),
+        ("auto", "number", False),
+        ("auto", "choice", False),
+        ("auto", "yesno", False),
+        ("majority", "open", False),
+        ("confidence", "open", False),
+        ("word_a_f", "open", False),
+    ],
+)
+def test_a_missing_embedding_model_is_told_of_only_where_it_would_have_been_used(method, kind, wanted):
+    said = {"number": "123", "choice": "ABC", "yesno": ["yes", "no", None], "open": ["red", "green", "blue"]}[kind]
+    crowd = [Ballot(f"v{at}", f"text {at}, {answer}", answer) for at, answer in enumerate(said)]
+    without, helped = vote(crowd, method=method, kind=kind), vote(crowd, method=method, kind=kind, embed=lengths)
+    assert (WITHOUT_EMBEDDING in without.notes, "emb_a_s" in helped.signals) == (wanted, wanted)
+
+
+def test_a_vote_that_compared_no_texts_lacks_no_embedding_model():
+    assert vote(ballots("red", "red", "red"), kind="open").notes == ()
+
+
 def test_the_embedding_vote_takes_the_text_nearest_to_all():
     texts = ["aaa", "aaae", "ae", "uuu"]
     verdict = vote([Ballot(text, text, text) for text in texts], method="emb_a_s", kind="open", embed=lengths)
@@ -168,7 +192,7 @@ def test_the_embedding_vote_takes_the_text_nearest_to_all():
 
 
 def test_the_embedding_vote_without_a_model_says_what_to_install():
-    with pytest.raises(MissingExtraError, match=r"eot\[embed\]"):
+    with pytest.raises(MissingExtraError, match=r"\[embed\]"):
         vote(ballots("1", "2", "3"), method="emb_a_s", kind="number")
 
 
@@ -194,6 +218,13 @@ def test_the_winners_vote_keeps_empty_texts_and_gives_ties_to_the_lowest_index()
     assert (verdict.agent, verdict.voters) == ("a", ("a", "b", "c", "d"))
     assert verdict.scores["word_a_f"][0][1] == -2
     assert [row[at] for at, row in enumerate(verdict.scores["word_a_f"])] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("wsdm", [True, False])
+def test_support_is_of_the_ballots_that_could_be_read_in_the_winners_vote_too(wsdm):
+    said = [*ballots("7", "7"), Ballot("vague", "I think it is something I cannot name"), Ballot("mute", "")]
+    verdict = vote(said, method="word_a_f", kind="number", wsdm=wsdm)
+    assert (verdict.answer, verdict.support, verdict.abstained) == ("7", 1.0, ("vague", "mute"))
 
 
 def test_the_winners_vote_knows_no_weights():
