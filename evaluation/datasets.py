@@ -121,6 +121,8 @@ def _labelled(row: Any, line: int) -> Labelled:
     kind = row.get("kind") or (infer_kind(text, choices) if gold is None else kind_with_gold(text, choices, gold))
     if kind not in get_args(Kind):
         raise ValueError(f'"kind" is {shown(kind)}; known: {", ".join(get_args(Kind))}')
+    if kind == "choice" and len(choices) < 2:
+        raise ValueError('a question of kind "choice" needs two choices or more, beside its text or in it')
     question = Question(
         text=text,
         kind=kind,
