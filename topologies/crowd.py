@@ -39,7 +39,4 @@ def _poll(thoughts: Mapping[str, Thought], exchange: Exchange, council: Council)
     ]
     if exchange.mode == "eot-compat":
         return vote_as_published(ballots)
-    # `auto` embeds only open answers: for the text that speaks for a readable answer, words and characters do as well.
-    wanted = council.vote != "auto" or exchange.kind == "open"
-    embed = council.embed if wanted else None
-    return vote(ballots, method=council.vote, kind=exchange.kind, embed=embed, wsdm=council.wsdm)
+    return vote(ballots, method=council.vote, kind=exchange.kind, embed=council.embed, wsdm=council.wsdm)
