@@ -36,7 +36,7 @@ ENGLISH = Language(
     ask={
         "number": "Think step by step, in a few short lines without code. "
         'Finish with one line: "The answer is N." where N is a number.',
-        "choice": "Think step by step, in a few short lines without code. "
+        "choice": "Think step by step, in a few short lines. "
         'Finish with one line: "The answer is X." where X is the letter of one choice ({letters}).',
         "yesno": "Think step by step, in a few short lines without code. "
         'Finish with one line: "The answer is yes." or "The answer is no."',
@@ -60,8 +60,7 @@ CHINESE = Language(
     choices="选项：\n{choices}",
     ask={
         "number": "请用简短的几行逐步思考，不要写代码。最后单独写一行：“答案是N。”，其中N是一个数字。",
-        "choice": "请用简短的几行逐步思考，不要写代码。"
-        "最后单独写一行：“答案是X。”，其中X是一个选项的字母（{letters}）。",
+        "choice": "请用简短的几行逐步思考。最后单独写一行：“答案是X。”，其中X是一个选项的字母（{letters}）。",
         "yesno": "请用简短的几行逐步思考，不要写代码。最后单独写一行：“答案是：是。”或“答案是：否。”",
         "open": "请清楚、切题地回答。",
     },
