@@ -38,7 +38,7 @@ ENGLISH = Language(
         'Finish with one line: "The answer is N." where N is a number.',
         "choice": "Think step by step, in a few short lines. "
         'Finish with one line: "The answer is X." where X is the letter of one choice ({letters}).',
-        "yesno": "Think step by step, in a few short lines without code. "
+        "yesno": "Think step by step, in a few short lines. "
         'Finish with one line: "The answer is yes." or "The answer is no."',
         "open": "Answer clearly and to the point.",
     },
