@@ -1,8 +1,8 @@
 """What a run costs beside its models: CPU for each exchange, exchanges a second, wall time over the critical path.
 
 Three scripted agents, two exchange rounds, no latency: the whole loop beside the same nine calls in bare asyncio, in
-turns, in one process. Then 64 runs at once with 200 ms a call, against the critical path of three calls one after
-the other.
+turns, in one process. Then 64 runs at once (and 4) with 200 ms a call, against the critical path of three calls one
+after the other; and 64 in bare asyncio.
 """
 
 from __future__ import annotations
@@ -57,15 +57,21 @@ async def measure() -> dict[str, float]:
         ours.append(await cpu_ms(exchange))
         walls.append(RUNS_A_TURN / (time.perf_counter() - start))
         theirs.append(await cpu_ms(bare))
-    start = time.perf_counter()
-    await asyncio.gather(*(exchange(sitting(LATENCY), number) for number in range(AT_ONCE)))
-    wall = time.perf_counter() - start
     return {
         "cpu_ms_per_exchange": statistics.median(ours),
         "cpu_ms_bare_asyncio": statistics.median(theirs),
         "exchanges_per_s": statistics.median(walls),
-        "wall_over_critical_path": wall / (LATENCY * (ROUNDS + 1)),
+        "wall_over_critical_path": await over_critical_path(exchange, AT_ONCE),
+        "bare_wall_over_critical_path": await over_critical_path(bare, AT_ONCE),
+        "wall_over_critical_path_4": await over_critical_path(exchange, 4),
     }
+
+
+async def over_critical_path(once: Callable[[Council, int], Awaitable[None]], at_once: int) -> float:
+    """Wall seconds of that many runs started together, over the seconds that one run waits for its agents."""
+    start = time.perf_counter()
+    await asyncio.gather(*(once(sitting(LATENCY), number) for number in range(at_once)))
+    return (time.perf_counter() - start) / (LATENCY * (ROUNDS + 1))
 
 
 if __name__ == "__main__":

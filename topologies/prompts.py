@@ -33,7 +33,7 @@ def prompt_for(exchange: Exchange, seat: str, reads: tuple[str, ...], seed: int,
     said = exchange.latest
     ask = question_text(exchange.question, exchange.kind, words)
     peers = [said[peer] for peer in reads]
-    mark = fence(salt, exchange.id, turn)
+    mark = fence(salt, exchange.id, turn) if peers else ""
     look_again = _reconsider(exchange, seat, peers, words, mark) if peers or seat in said else ""
     if seat in said:
         turns = [("user", ask), ("assistant", said[seat].text), ("user", look_again)]
