@@ -81,9 +81,9 @@ class Engines:
 def choose(kind: Kind, path: Path) -> Literal["llama.cpp", "transformers"]:
     """Which engine runs this file: what was asked for, else transformers for folders and on GPUs, else llama.cpp.
 
-    On two busy cores (`benchmarks/generation.py`, 135M parameters) llama.cpp writes 2.4 times as fast for one request
-    and torch 1.3 to 1.6 times as fast for 3 to 8, but torch takes four times the weights' memory and a conversion
-    first. Which is faster on a GPU has not been measured; xllamacpp as installed from its wheel uses the processor.
+    On two cores with 135M parameters (docs/results/performance.md) llama.cpp writes faster for one request and for
+    three, torch for eight; a council seldom has eight, and torch converts the weights first. Which is faster on a GPU
+    has not been measured; xllamacpp as installed from its wheel uses the processor.
 
     Raises:
         MissingExtraError: only transformers can run it, and torch is not installed.

@@ -2,7 +2,7 @@
 
 The only file that knows LangGraph. A round is one node and its agents think at once inside it, which meets three of
 LangGraph's traps: a parallel node that raises cancels its siblings, so a turn catches everything and returns a
-Silence; a node for each seat costs four times the processor time of the whole loop; and checkpoints cost more still,
+Silence; a node for each seat costs more processor time; and checkpoints cost more still,
 so none is kept (a run that died is run again under its id, and the memo answers for every call that was paid).
 Rounds are synchronous: every prompt of round k is built from round k-1 before anyone is asked.
 """
