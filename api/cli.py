@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import ask, config, eval, models, vote  # noqa: A004 - the command's name
+from api.commands import ask, config, eval, models, serve, vote  # noqa: A004 - the command's name
 from eot import __version__
 from eot.errors import EotError
 from eot.text import clean
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("vote")(vote.vote)
 app.command("eval")(eval.eval_)
+app.command("serve")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 

@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[\w.:@+-]{1,64}$")]
 """What an agent, a council or a topology may be called: it stands in prompts, tables and file names."""
 StopRule = Literal["unanimous", "majority", "stable"]
+Progress = Literal["reasoning_content", "reasoning", "think", "off"]
 VoteMethod = Literal["auto", "majority", "confidence", "emb_a_s", "word_a_f", "char_a_f", "sum"]
 
 
@@ -92,6 +93,24 @@ class EmbedSettings(_Table):
     model: str = "all-minilm-l6-v2"
 
 
+class ServeSettings(_Table):
+    """The `[serve]` table: how `eot serve` listens, answers and goes."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0: whichever is free; the line that `eot serve` prints names it."""
+    max_runs: Count = 64
+    """Runs in flight; whoever asks for one more is told 429 and when to come back."""
+    keep_alive_seconds: float = Field(default=10, gt=0, le=60)
+    """A stream is never silent for longer: clients and proxies hang up on silence."""
+    progress: Progress = "reasoning_content"
+    """How a chat stream tells what the council does before its answer is there."""
+    drain_seconds: float = Field(default=30, ge=0)
+    """What runs in flight are given to end after SIGTERM; then they are stopped and their partial is kept."""
+    task_agent: str | None = None
+    """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set."""
 
@@ -119,6 +138,7 @@ class Settings(BaseSettings):
     topologies: Mapping[Name, Mapping[Name, tuple[str, ...]]] = Field(default_factory=dict)
     """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
     embed: EmbedSettings = EmbedSettings()
+    serve: ServeSettings = ServeSettings()
 
     @field_validator("home")
     @classmethod
@@ -233,6 +253,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "councils": CouncilSettings,
     "budget": BudgetSettings,
     "embed": EmbedSettings,
+    "serve": ServeSettings,
 }
 
 

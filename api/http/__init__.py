@@ -1,0 +1,1 @@
+"""The service as others reach it: one file a surface, and what they share."""

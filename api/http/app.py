@@ -1,0 +1,40 @@
+"""The composition of the service's surfaces and layers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.http import health
+from api.http.errors import add_error_handlers
+from api.http.request_id import RequestId
+from api.service import Service
+from eot import __version__
+
+
+def create_app(service: Service) -> FastAPI:
+    """The whole HTTP service on top of what the process holds. Its lifespan opens and closes `service`."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.open()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="eot",
+        version=__version__,
+        summary="Several LLMs exchange their reasoning on a question, and the crowd's answer comes out",
+        lifespan=lifespan,
+        docs_url=None,  # both pages would fetch their scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_error_handlers(app)
+    app.add_middleware(RequestId)  # added last: the outermost
+    app.include_router(health.router)
+    return app

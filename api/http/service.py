@@ -1,0 +1,18 @@
+"""How a route gets at what the serving process holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.service import Service
+
+
+def service(request: Request) -> Service:
+    found = request.app.state.service
+    assert isinstance(found, Service)
+    return found
+
+
+Serving = Annotated[Service, Depends(service)]

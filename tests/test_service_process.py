@@ -1,0 +1,73 @@
+"""The serving process: it starts, says where it listens, answers errors in one shape, and goes when told."""
+
+import os
+import signal
+import socket
+
+import httpx
+import pytest
+from command import eot, scripted
+from serving import process, serving, settings
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with serving(settings(tmp_path_factory.mktemp("home"))) as served:
+        yield served.url
+
+
+def test_a_fresh_server_lives_and_is_ready(url):
+    for path in ("/health/live", "/health/ready"):
+        assert httpx.get(url + path).json() == {"status": "ok", "runs": 0}
+
+
+def test_what_is_not_there_is_told_in_the_envelope(url):
+    missing = httpx.get(f"{url}/v1/nothing")
+    assert missing.status_code == 404
+    assert missing.json()["error"] == {
+        "message": "there is nothing at GET /v1/nothing; /openapi.json lists what there is",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+
+
+def test_a_wrong_method_is_told_in_the_envelope(url):
+    wrong = httpx.post(f"{url}/health/live")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "GET"
+
+
+def test_a_request_keeps_its_id(url):
+    assert httpx.get(f"{url}/health/live", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b'])
+def test_an_id_that_cannot_be_printed_is_replaced(url, given):
+    assert httpx.get(f"{url}/nothing", headers={"x-request-id": given}).headers["x-request-id"].startswith("req_")
+
+
+def test_a_draining_server_is_not_ready_but_lives(tmp_path):
+    with serving(settings(tmp_path)) as served:
+        served.service.drain()
+        ready = httpx.get(f"{served.url}/health/ready")
+        assert (ready.status_code, ready.headers["retry-after"]) == (503, "5")
+        assert ready.json()["error"]["code"] == "draining"
+        assert httpx.get(f"{served.url}/health/live").status_code == 200
+
+
+def test_sigterm_ends_the_process(tmp_path):
+    scripted(tmp_path, a=["The answer is 7."])
+    with process(tmp_path) as served:
+        assert httpx.get(f"{served.url}/health/live").status_code == 200
+        os.kill(served.pid, signal.SIGTERM)
+        assert served.wait(10) in (0, -signal.SIGTERM)
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(tmp_path):
+    scripted(tmp_path, a=["The answer is 7."])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = eot(tmp_path, "serve", "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 2
+    assert "in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
