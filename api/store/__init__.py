@@ -1,0 +1,56 @@
+"""What the service keeps: runs, files, batches and their items, keys, counters; in SQLite or in Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from api.store.areas import Area, Batches, Files, Runs, Store
+from api.store.rows import (
+    ENDED,
+    Answer,
+    Batch,
+    Counts,
+    Fault,
+    File,
+    Finished,
+    Item,
+    Key,
+    Level,
+    Outcome,
+    Run,
+)
+from api.store.sqlite import SqliteBackend
+from eot.errors import SettingsError
+
+__all__ = [
+    "ENDED",
+    "Answer",
+    "Area",
+    "Batch",
+    "Batches",
+    "Counts",
+    "Fault",
+    "File",
+    "Files",
+    "Finished",
+    "Item",
+    "Key",
+    "Level",
+    "Outcome",
+    "Run",
+    "Runs",
+    "Store",
+    "open_store",
+]
+
+
+def open_store(url: str | None, home: Path) -> Store:
+    """The store at a redis:// address, or in SQLite under `home` where there is none.
+
+    Raises:
+        SettingsError: the address is none that can be used.
+        InputError: the file under `home` cannot be used.
+    """
+    if url is None:
+        return Store(SqliteBackend(home))
+    raise SettingsError(f"serve.store: read {url!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home")
