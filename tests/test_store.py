@@ -21,7 +21,7 @@ def server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 async def store(request, tmp_path):
     url = None
     if request.param == "redis":

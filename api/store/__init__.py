@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from api.store.areas import Area, Batches, Files, Runs, Store
+from api.store.redis import RedisBackend
 from api.store.rows import (
     ENDED,
     Answer,
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
 def open_store(url: str | None, home: Path) -> Store:
     """The store at a redis:// address, or in SQLite under `home` where there is none.
 
@@ -53,4 +57,6 @@ def open_store(url: str | None, home: Path) -> Store:
     """
     if url is None:
         return Store(SqliteBackend(home))
+    if url.startswith(_SCHEMES):
+        return Store(RedisBackend(url))
     raise SettingsError(f"serve.store: read {url!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home")

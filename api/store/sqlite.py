@@ -69,8 +69,8 @@ class SqliteDocuments:
         if after is not None:
             where += " and (created, id) < (select created, id from documents where kind = ? and id = ?)"
             values += [kind, after]
-        asked = f"select text from documents where {where} and {_ALIVE} order by created desc, id desc limit ?"  # noqa: S608 - constants
-        rows = await self._database.read(lambda on: on.execute(asked, (*values, time.time(), limit)).fetchall())
+        asked = f"select text from documents where {where} and expires is null order by created desc, id desc limit ?"  # noqa: S608 - constants
+        rows = await self._database.read(lambda on: on.execute(asked, (*values, limit)).fetchall())
         return [str(text) for (text,) in rows]
 
     async def delete(self, kind: str, id_: str) -> bool:

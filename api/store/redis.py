@@ -1,0 +1,178 @@
+"""The store in Redis 6.2 or newer, or Valkey: core commands and small scripts only. For many machines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from api.store.redis_counters import RedisCounters
+from api.store.redis_items import RedisItems
+from eot.errors import SettingsError
+
+_CONNECTIONS = 64
+_PATIENCE = 15.0
+"""Seconds for one command: longer than Redis stands still in a failover or a rewrite of its file."""
+_A_DAY = 86_400
+
+
+class RedisBackend:
+    def __init__(self, url: str) -> None:
+        """Raises SettingsError where that is no address of a Redis. Nothing is connected yet."""
+        self._texts, self._bytes = _client(url, texts=True), _client(url, texts=False)
+        self.documents = RedisDocuments(self._texts)
+        self.items = RedisItems(self._texts)
+        self.counters = RedisCounters(self._texts)
+        self.blobs = RedisBlobs(self._bytes)
+
+    async def ping(self) -> None:
+        await self.counters.add("ping", 1)
+
+    async def close(self) -> None:
+        await self._texts.aclose()
+        await self._bytes.aclose()
+
+
+def _client(url: str, *, texts: bool) -> Any:
+    try:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_PATIENCE,
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+            decode_responses=texts,
+            retry=Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), 3),
+        )
+    except (ValueError, RedisError) as fault:
+        raise SettingsError(f"serve.store: {fault}; write redis://HOST:PORT/0") from fault
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+_PUT_NEW = """
+local found = redis.call('HGET', KEYS[1], 'text')
+if found then return found end
+redis.call('HSET', KEYS[1], 'text', ARGV[1], 'owner', ARGV[2])
+if ARGV[5] ~= '' then
+    redis.call('PEXPIREAT', KEYS[1], ARGV[5])
+else
+    redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
+    redis.call('ZADD', KEYS[3], ARGV[3], ARGV[4])
+end
+return false
+"""
+_SWAP = """
+if redis.call('HGET', KEYS[1], 'text') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'text', ARGV[2])
+return 1
+"""
+
+
+class RedisDocuments:
+    """Each is a hash of its text and owner; sorted sets by age list them, for each owner and for all."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._put_new, self._swap = client.register_script(_PUT_NEW), client.register_script(_SWAP)
+
+    async def get(self, kind: str, id_: str) -> str | None:
+        text: str | None = await self._client.hget(_document(kind, id_), "text")
+        return text
+
+    async def put(
+        self, kind: str, id_: str, text: str, *, owner: str = "", created: float = 0.0, expires: float | None = None
+    ) -> None:
+        async with self._client.pipeline(transaction=True) as steps:
+            steps.hset(_document(kind, id_), mapping={"text": text, "owner": owner})
+            if expires is None:
+                steps.zadd(_index(kind), {id_: created})
+                steps.zadd(_index(kind, owner), {id_: created})
+            else:
+                steps.pexpireat(_document(kind, id_), round(expires * 1000))
+            await steps.execute()
+
+    async def put_new(
+        self, kind: str, id_: str, text: str, *, owner: str = "", created: float = 0.0, expires: float | None = None
+    ) -> str | None:
+        keys = [_document(kind, id_), _index(kind), _index(kind, owner)]
+        until = "" if expires is None else round(expires * 1000)
+        standing: str | None = await self._put_new(keys=keys, args=[text, owner, created, id_, until])
+        return standing
+
+    async def swap(self, kind: str, id_: str, old: str, new: str) -> bool:
+        return bool(await self._swap(keys=[_document(kind, id_)], args=[old, new]))
+
+    async def page(self, kind: str, owner: str | None, limit: int, after: str | None = None) -> list[str]:
+        index, first = _index(kind, owner), 0
+        if after is not None:
+            rank = await self._client.zrevrank(_index(kind, owner), after)
+            if rank is None:
+                return []
+            first = rank + 1
+        ids = await self._client.zrevrange(index, first, first + limit - 1)
+        async with self._client.pipeline(transaction=False) as steps:
+            for id_ in ids:
+                steps.hget(_document(kind, id_), "text")
+            return [text for text in await steps.execute() if text is not None]
+
+    async def delete(self, kind: str, id_: str) -> bool:
+        owner = await self._client.hget(_document(kind, id_), "owner")
+        async with self._client.pipeline(transaction=True) as steps:
+            steps.delete(_document(kind, id_))
+            steps.zrem(_index(kind), id_)
+            steps.zrem(_index(kind, owner or ""), id_)
+            found, *_ = await steps.execute()
+        return bool(found)
+
+
+class RedisBlobs:
+    """Each is a list of chunks, written under a passing name and renamed when it is whole."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def write(self, id_: str, chunks: AsyncIterator[bytes]) -> int:
+        made, size = f"{_blob(id_)}:made", 0
+        await self._client.delete(made)
+        try:
+            async for chunk in chunks:
+                if chunk:
+                    await self._client.rpush(made, chunk)
+                    size += len(chunk)
+                    await self._client.expire(made, _A_DAY)
+        except BaseException:
+            await self._client.delete(made)
+            raise
+        async with self._client.pipeline(transaction=True) as steps:
+            steps.delete(_blob(id_))
+            if size:
+                steps.rename(made, _blob(id_))
+                steps.persist(_blob(id_))
+            await steps.execute()
+        return size
+
+    async def read(self, id_: str) -> AsyncIterator[bytes]:
+        at = 0
+        while chunks := await self._client.lrange(_blob(id_), at, at + 3):
+            for chunk in chunks:
+                yield chunk
+            at += len(chunks)
+
+    async def delete(self, id_: str) -> None:
+        await self._client.delete(_blob(id_))
+
+
+def _document(kind: str, id_: str) -> str:
+    return f"eot:{kind}:{id_}"
+
+
+def _index(kind: str, owner: str | None = None) -> str:
+    return f"eot:{kind}s" if owner is None else f"eot:{kind}s-of:{owner}"
+
+
+def _blob(id_: str) -> str:
+    return f"eot:blob:{id_}"
