@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from api.compose import House
 from api.http.errors import ApiError
+from api.store import open_store
 from eot.settings import Settings
+
+_STORE_PATIENCE = 2.0
 
 
 class Service:
@@ -13,6 +18,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.house = House(settings)
+        self.store = open_store(settings.serve.store, settings.home)
         self.draining = False
         self.in_flight = 0
 
@@ -21,6 +27,7 @@ class Service:
 
     async def close(self) -> None:
         await self.house.close()
+        await self.store.close()
 
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""
@@ -33,4 +40,9 @@ class Service:
 
     async def store_fault(self) -> str:
         """Why the store does not answer, or "" when it does."""
+        try:
+            async with asyncio.timeout(_STORE_PATIENCE):
+                await self.store.ping()
+        except Exception as fault:  # noqa: BLE001 - whatever keeps it from answering is the answer
+            return type(fault).__name__
         return ""

@@ -107,6 +107,8 @@ class ServeSettings(_Table):
     """How a chat stream tells what the council does before its answer is there."""
     drain_seconds: float = Field(default=30, ge=0)
     """What runs in flight are given to end after SIGTERM; then they are stopped and their partial is kept."""
+    store: str | None = None
+    """Where runs, files, batches and keys are kept: redis://HOST:PORT/0 for many machines. Unset: SQLite in `home`."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
 
