@@ -9,10 +9,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Sampled(Protocol):
+    """How a row draws its tokens, and from which random numbers."""
+
+    temperature: float
+    top_p: float
+    draws: random.Random
 
 
 @dataclass(eq=False)
@@ -68,7 +76,7 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def choose(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+def choose(logits: Tensor, rows: Sequence[Sampled]) -> Tensor:
     """Pick each row's next token from its logits (B V); returns B."""
     greedy = logits.argmax(-1)
     if not any(row.temperature for row in rows):

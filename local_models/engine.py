@@ -43,7 +43,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out. `finish` is "stop" (the model ended, or a stop string) or "length" (max_tokens or context)."""
+    """What came out. `finish` is "stop" (the model ended, or a stop string) or "length" (max_tokens or context).
+
+    `notes` are remarks on how it came about, such as a member of a fused set that had to be dropped.
+    """
 
     text: str
     input_tokens: int
@@ -51,6 +54,7 @@ class Generation:
     finish: Finish
     seconds: float
     logprobs: tuple[TokenLogprob, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
+Token = TypeVar("Token")
 _CUT = "\ufffd"  # what a decoder writes for the first bytes of a character whose last bytes are yet to come
 
 
-class TextStream:
+class TextStream(Generic[Token]):
     """Collects one request's tokens. `text` is what may be shown so far; `stopped` once a stop string was written."""
 
-    def __init__(self, decode: Callable[[list[int]], str], stops: Sequence[str] = ()) -> None:
-        self.tokens: list[int] = []
+    def __init__(self, decode: Callable[[list[Token]], str], stops: Sequence[str] = ()) -> None:
+        self.tokens: list[Token] = []
         self.text = ""
         self.stopped = False
         self._decode, self._stops = decode, tuple(stop for stop in stops if stop)
 
-    def add(self, token: int) -> str:
+    def add(self, token: Token) -> str:
         """Take a token; return the text that can now be shown, often one token late."""
         self.tokens.append(token)
         written = self._decode(self.tokens)

@@ -1,0 +1,65 @@
+"""Requests that wait are taken together and decoded in a thread; those that come meanwhile form the next batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from eot.errors import CallError
+from local_models.engine import Generation, Hear
+from local_models.request import Request
+
+GATHER_SECONDS = 0.005
+"""How long the first request of a batch waits for others: far less than one step of a model takes."""
+Asked = TypeVar("Asked", bound=Request[Any])
+
+
+class Batches(Generic[Asked]):
+    """At most `parallel` requests at once go through `decode`, in a thread of `name`'s own."""
+
+    def __init__(self, name: str, parallel: int, decode: Callable[[Sequence[Asked]], None]) -> None:
+        self._name, self._parallel, self._decode = name, parallel, decode
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"torch-{name}")
+        self._waiting: list[Asked] = []
+        self._running: list[Asked] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def told(self, request: Asked, hear: Hear | None) -> Generation:
+        """Put a request in and wait for its end."""
+        self.refuse_closed()
+        self._waiting.append(request)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await request.told(hear)
+
+    def refuse_closed(self) -> None:
+        if self._closed:
+            raise CallError(f"{self._name} has been closed")
+
+    async def close(self) -> None:
+        self._closed = True
+        for request in (*self._waiting, *self._running):
+            request.fail(CallError(f"{self._name} was closed while it wrote"))
+        self._waiting.clear()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(GATHER_SECONDS)
+                self._running, self._waiting = self._waiting[: self._parallel], self._waiting[self._parallel :]
+                if wanted := [request for request in self._running if request.wanted()]:
+                    await self._run(wanted)
+        finally:
+            self._running, self._worker = [], None
+
+    async def _run(self, requests: list[Asked]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._decode, requests)
+        except Exception as fault:  # noqa: BLE001  (whatever torch raises, nobody may wait for ever)
+            for request in requests:
+                request.fail(CallError(f"{self._name} failed: {fault}"))
