@@ -85,8 +85,9 @@ class House:
             SettingsError: dollars are capped, and nobody knows what an agent costs.
             InputError: an agent's settings cannot work.
         """
-        hears = table(seats.topology, seats.agents, self.settings.topologies)
-        agents = {name: self._configured(name) for name in seats.agents}
+        names = self._in_seat_order(seats)
+        hears = table(seats.topology, names, self.settings.topologies)
+        agents = {name: self._configured(name) for name in names}
         if seats.quorum and seats.quorum > len(agents):
             raise SettingsError(f"a quorum of {seats.quorum} cannot be reached by {len(agents)} agents")
         budget = Budget(seats.budget)
@@ -99,6 +100,9 @@ class House:
             hears=hears,
             rounds=seats.rounds,
             stop=seats.stop,
+            gate=seats.gate,
+            lazy=seats.lazy,
+            keep_first=seats.keep_first,
             vote=seats.vote,
             wsdm=seats.wsdm,
             mode=seats.mode,
@@ -108,6 +112,12 @@ class House:
             exhausted=budget.exhausted,
             salt=_salt(self.settings.home),
         )
+
+    def _in_seat_order(self, seats: CouncilSettings) -> tuple[str, ...]:
+        """The heaviest ballot sits at the hub, or the root; equals stay as they were written."""
+        if seats.topology in self.settings.topologies or seats.mode == "eot-compat":
+            return seats.agents
+        return tuple(sorted(seats.agents, key=lambda name: -self._configured(name).weight))
 
     def _configured(self, name: str) -> AgentSettings:
         if name not in self.settings.agents:

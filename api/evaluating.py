@@ -21,6 +21,7 @@ from rich.text import Text
 from agents import Budget
 from api.compose import House
 from api.defaults import with_defaults
+from api.learnt import refuse_to_overwrite, write_learnt
 from api.report import one_line
 from api.stocking import bring_for
 from eot.errors import BudgetError, InputError, NoQuorumError, UnknownNameError
@@ -30,7 +31,9 @@ from evaluation import BASELINES, Entrant, Labelled, Report, Trial, Watch, evalu
 from evaluation import Progress as Step
 from evaluation.cells import COMPARED, SCORED, comparison_cells, score_cells
 from evaluation.exchanged import Exchanged
+from evaluation.learning import Learnt
 from evaluation.summary import Comparison
+from evaluation.weights import toml_snippet
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Evaluating:
     limit: int | None = None
     seed: int = 0
     at_once: int = 8
+    learn_weights: Path | None = None
 
 
 # A terminal has room for these columns of a report's tables; the page has them all.
@@ -64,6 +68,8 @@ def evaluate_file(asked: Evaluating, config: Path | None, *, as_json: bool) -> N
         BudgetError: a cap ended it early; the report on what there is was printed.
         NoQuorumError: every question failed.
     """
+    if asked.learn_weights:
+        refuse_to_overwrite(asked.learn_weights)
     settings, caps = with_defaults(load(config)), _caps(asked)
     councils, questions = _councils(asked, settings), _questions(asked)
     for council in councils.values():
@@ -74,10 +80,20 @@ def evaluate_file(asked: Evaluating, config: Path | None, *, as_json: bool) -> N
         sys.stdout.write(report.model_dump_json() + "\n")
     else:
         _print(report, asked.out)
+    if asked.learn_weights:
+        _write_learnt(report.learnt, asked.learn_weights, asked)
     if report.ended:
         raise BudgetError(f"the cap of {report.ended} ended it early; run it again with a higher one to go on")
     if not any(score.answered for score in report.scores):
         raise NoQuorumError("every question failed: " + "; ".join(report.notes))
+
+
+def _write_learnt(learnt: Learnt | None, path: Path, asked: Evaluating) -> None:
+    if learnt is None:
+        raise InputError("--learn-weights: no closed question was answered, so there is nothing to learn from")
+    how = "gold answers" if learnt.source == "gold" else "one-coin Dawid-Skene, no labels"
+    source = asked.questions.name if asked.questions else "?"
+    write_learnt(path, toml_snippet(learnt.weights, f"{learnt.questions} questions of {source} ({how}).", learnt.gates))
 
 
 def _caps(asked: Evaluating) -> BudgetSettings:
@@ -186,9 +202,18 @@ def _print(report: Report, out: Path) -> None:
     )
     for one in report.exchanges:
         _print_council(console, one, [c for c in report.comparisons if _concerns(c, one.council)])
+    if report.learnt:
+        console.print(Text(_reliable(report.learnt)), soft_wrap=True)
     for note in report.notes:
         console.print(Text(clean(note), style="yellow"))
     console.print(Text(f"report: {out / 'report.html'}", style="bold"))
+
+
+def _reliable(learnt: Learnt) -> str:
+    """One line a report: how often each member's first answer is right, by count or by estimate."""
+    how = "counted" if learnt.source == "gold" else "estimated from agreement"
+    told = ", ".join(f"{agent} {share:.0%}" for agent, share in learnt.accuracies.items())
+    return f"reliability ({how}, towards 70 % where little is known): {told}"
 
 
 def _print_council(console: Console, one: Exchanged, beside: Sequence[Comparison]) -> None:

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.learnt import refuse_to_overwrite, write_learnt
 from api.report import one_line
-from eot.errors import InputError
 from eot.settings import load
 from eot.types import Kind
 from evaluation.datasets import Labelled, read_questions
 from evaluation.replay import Replay, System, replay
 from evaluation.statistics import Interval
-from evaluation.weights import HEADER, toml_snippet
+from evaluation.weights import toml_snippet
 from scoring import AnswerRow, Ballot, Embed, canonical, read_answer, read_answers
 
 SAID = {
@@ -60,7 +60,7 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
         InputError: the weights cannot be written where they should.
     """
     if asked.learn_weights:
-        _refuse_to_overwrite(asked.learn_weights)
+        refuse_to_overwrite(asked.learn_weights)
     embed = _embedder(config) if asked.embed else None
     rows = read_answers(asked.file)
     if asked.questions:
@@ -71,7 +71,7 @@ def replay_file(asked: Replaying, config: Path | None, *, as_json: bool) -> None
     else:
         _print(found)
     if asked.learn_weights:  # last: a full disk takes no report away
-        _write(asked.learn_weights, _snippet(found, asked.file))
+        write_learnt(asked.learn_weights, _snippet(found, asked.file))
 
 
 def _embedder(config: Path | None) -> Embed | None:
@@ -103,21 +103,6 @@ def _answer(ballot: Ballot, kind: Kind, choices: Mapping[str, str]) -> str | Non
     return stated or read_answer(ballot.text, kind, choices)
 
 
-def _refuse_to_overwrite(path: Path) -> None:
-    """Before anything is computed: a folder, or a file that is not of weights (somebody's eot.toml), is left alone."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            first = file.readline()
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise InputError(f"--learn-weights: there is no folder {path.parent}") from None
-        return
-    except OSError as fault:
-        raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
-    if first.strip() and not first.startswith(HEADER):
-        raise InputError(f"--learn-weights: {path} holds something else; name a new file, and copy the weights over")
-
-
 def _snippet(found: Replay, source: Path) -> str:
     how = (
         f"{found.labelled} labelled questions"
@@ -126,17 +111,6 @@ def _snippet(found: Replay, source: Path) -> str:
     )
     method = "gold answers" if found.learnt == "gold" else "one-coin Dawid-Skene, no labels"
     return toml_snippet(found.weights, f"{how} of {source.name} ({method}).")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a full disk leaves the file that was there."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as fault:
-        part.unlink(missing_ok=True)
-        raise InputError(f"--learn-weights: {path} cannot be written: {fault.strerror}") from fault
 
 
 def _print(found: Replay) -> None:

@@ -78,6 +78,12 @@ class CouncilSettings(_Table):
     rounds: int = Field(default=2, ge=0, le=20)
     """Exchange rounds at most; round 0, each agent alone, is not counted."""
     stop: tuple[StopRule, ...] = ("unanimous", "majority")
+    gate: float = Field(default=0.5, ge=0.5, le=1)
+    """The rule `majority` fires when an answer has more than this share of the council's weight behind it."""
+    lazy: bool = True
+    """In round 0, ask in order of weight and stop when that share is passed: the others could change nothing."""
+    keep_first: bool = True
+    """An agent that changed its answer gives half of its ballot to its first one."""
     vote: VoteMethod = "auto"
     wsdm: bool = False
     """Similarities to the digit as the WSDM Cup 2024 winner computed them."""

@@ -229,6 +229,12 @@ class Exchange(_WithDerived):
         last = {turn.agent: turn for turns in self.rounds for turn in turns}
         return tuple(seat for seat in self.seats if isinstance(last.get(seat), Silence))
 
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """Seats that were never asked, since the others had settled the vote."""
+        asked = {turn.agent for turns in self.rounds for turn in turns}
+        return tuple(seat for seat in self.seats if seat not in asked)
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def usage(self) -> Usage:
@@ -258,7 +264,8 @@ class ShadowVerdict(Frozen):
 class Verdict(_WithDerived):
     """The crowd's answer and how it was reached.
 
-    `support` is the winner's share in 0..1 of the ballots that could be read. `how` names the vote that decided;
+    `support` is the winner's share in 0..1 of the ballots that could be read. A voter NAME/first is that agent's first
+    answer, which holds half of its ballot when it changed its mind. `how` names the vote that decided;
     `signals` the similarities it used; `scores` its matrices by signal, rows and columns in the order of `voters`.
     """
 

@@ -9,6 +9,7 @@ from agents import Budget
 from eot.errors import EotError, MissingExtraError
 from evaluation.baselines import systems_of
 from evaluation.datasets import Labelled
+from evaluation.learning import learn
 from evaluation.page import page
 from evaluation.plots import plots
 from evaluation.results import Results, Row
@@ -53,6 +54,9 @@ async def evaluate(
     with Results(out / "results.jsonl") as results:
         ended = await run_systems(questions, systems, results, trial, budget=budget, watch=watch)
         report = summarise(_rows(questions, systems, results, trial), ended=ended)
+        councils = {entrant.name: tuple(entrant.members) for entrant in entrants}
+        learnt = learn(_rows(questions, systems, results, trial), questions, councils)
+        report = report.model_copy(update={"learnt": learnt})
     return write(report, questions, out)
 
 

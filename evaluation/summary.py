@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from eot.types import Frozen, Usage
 from evaluation.exchanged import Exchanged, Seen, exchanged
+from evaluation.learning import Learnt
 from evaluation.results import Row
 from evaluation.statistics import Calibration, Interval, McNemar, accuracy, calibration, difference, mcnemar
 
@@ -56,13 +57,17 @@ class Comparison(Frozen):
 
 
 class Report(Frozen):
-    """Everything that was found, as `--json` prints it. `ended` is the cap that ended the run early, or ""."""
+    """Everything that was found, as `--json` prints it. `ended` is the cap that ended the run early, or "".
+
+    `learnt` is what the first answers say of the members; None where there were none to closed questions.
+    """
 
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     exchanges: tuple[Exchanged, ...]
     notes: tuple[str, ...] = ()
     ended: str = ""
+    learnt: Learnt | None = None
 
     def score(self, system: str) -> Score:
         return next(score for score in self.scores if score.system == system)

@@ -76,11 +76,20 @@ def log_odds_weights(accuracies: Mapping[str, float], history: Sequence[Answered
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def toml_snippet(weights: Mapping[str, float], learnt_from: str) -> str:
-    """Tables `[agents.NAME]` with their weight, as `eot.toml` takes them; `learnt_from` becomes the comment above."""
+def toml_snippet(weights: Mapping[str, float], learnt_from: str, gates: Mapping[str, float] | None = None) -> str:
+    """Tables `[agents.NAME]` with their weight and `[councils.NAME]` with their gate, as `eot.toml` takes them.
+
+    `learnt_from` becomes the comment above.
+    """
     comment = " ".join(learnt_from.split())
     tables = [f"[agents.{_key(agent)}]\nweight = {weight:.4f}\n" for agent, weight in weights.items()]
-    return "\n".join([f"{HEADER} {comment}\n# Put each weight into that agent's own table.\n", *tables])
+    tables += [f"[councils.{_key(council)}]\ngate = {_floor(gate):g}\n" for council, gate in (gates or {}).items()]
+    return "\n".join([f"{HEADER} {comment}\n# Put each line into the table of that name.\n", *tables])
+
+
+def _floor(gate: float) -> float:
+    """Never above the share it was learnt from: rounding up would shut out that very share."""
+    return math.floor(gate * 10_000) / 10_000
 
 
 HEADER = "# Weights learnt by `eot eval --learn-weights`:"

@@ -31,7 +31,7 @@ def test_json_is_one_object_with_question_exchange_and_verdict(tmp_path):
     assert set(found) == {"question", "exchange", "verdict"}
     assert found["verdict"]["answer"] == "18"
     assert found["verdict"]["changed"] is False
-    assert found["exchange"]["usage"]["calls"] == 3
+    assert found["exchange"]["usage"]["calls"] == 2  # the third could change nothing
 
 
 def test_a_question_can_come_from_standard_input(tmp_path):
@@ -142,7 +142,7 @@ def test_a_budget_that_ends_the_exchange_still_gives_a_verdict(tmp_path):
     scripted(tmp_path, a=["The answer is 1."], b=["The answer is 2."], c=["The answer is 3."])
     found = json.loads(eot(tmp_path, "ask", ASKED, "--max-calls", "3", "--json").stdout)
     assert found["exchange"]["stop"]["rule"] == "budget"
-    assert found["exchange"]["usage"]["calls"] == 3
+    assert found["exchange"]["usage"]["calls"] == 2  # the third could change nothing
 
 
 @pytest.mark.parametrize("odd", ["!hang", "!flood", "!empty", "\x1b[2J\x07 nonsense \u202e"])

@@ -42,7 +42,7 @@ async def test_the_budget_is_of_each_question_by_itself(tmp_path):
     house = House(tmp_path, {"a": [apart(1)], "b": [apart(2)], "c": [apart(3)]})
     quick = await outcomes(house, "sc", question=QUESTION)
     slow = await outcomes(house, "sc", question=Question(text="How far apart?", kind="number", id="far"))
-    assert (quick["sc:default"].usage.calls, slow["sc:default"].usage.calls) == (3, 9)
+    assert (quick["sc:default"].usage.calls, slow["sc:default"].usage.calls) == (2, 9)
 
 
 async def test_self_consistency_by_tokens_is_the_longest_run_of_samples_that_fits(tmp_path):

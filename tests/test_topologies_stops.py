@@ -7,14 +7,16 @@ from exchanges import exchange
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topologies import Council
 from topologies.confidence import confidence, confidence_as_published
 from topologies.stops import speaking, why_stop
 
 ANSWERS = st.lists(st.sampled_from(["18", "7", None]), min_size=2, max_size=9)
 
 
-def fired(made, rules=("unanimous", "majority", "stable"), max_rounds=2):
-    stop = why_stop(made, rules, max_rounds)
+def fired(made, rules=("unanimous", "majority", "stable"), max_rounds=2, gate=0.5):
+    council = Council(agents={}, topology="memory", hears=made.hears, stop=rules, rounds=max_rounds, gate=gate)
+    stop = why_stop(made, council)
     return stop.rule if stop else None
 
 
@@ -32,6 +34,20 @@ def test_more_than_half_of_the_seats_is_a_majority_and_half_is_not():
     assert fired(exchange(["18", "18", "7"]), ["majority"]) == "majority"
     assert fired(exchange(["18", "18", "7", "9"]), ["majority"]) is None
     assert fired(exchange(["18", None, None]), ["majority"]) is None
+
+
+def test_a_higher_gate_asks_for_more_agreement_than_a_bare_majority():
+    made = exchange(["18", "18", "7"])
+    assert fired(made, ["majority"], gate=0.6) == "majority"
+    assert fired(made, ["majority"], gate=0.7) is None
+    assert fired(exchange(["18", "18", "18"]), ["majority"], gate=1.0) is None
+
+
+def test_a_seat_that_was_not_asked_is_no_part_of_unanimity_and_counts_in_the_whole_of_a_majority():
+    made = exchange(["18", "18", ""])
+    assert fired(made, ["unanimous"]) is None
+    assert fired(made, ["unanimous", "majority"]) == "majority"
+    assert fired(exchange(["18", "18", "", ""]), ["majority"]) is None
 
 
 def test_an_agent_that_repeats_itself_leaves_and_the_last_one_out_ends_it():

@@ -29,12 +29,38 @@ async def heard(sitting, **options):
 
 
 async def test_agreement_at_round_0_needs_no_exchange():
-    result, _ = await heard(council({"a": says(18), "b": says(18), "c": says(18)}))
+    result, _ = await heard(council({"a": says(18), "b": says(18), "c": says(18)}, lazy=False))
     assert result.verdict.answer == "18"
     assert result.exchange.stop.rule == "unanimous"
     assert len(result.exchange.rounds) == 1
     assert result.verdict.changed is False
     assert result.verdict.shadow.answer == "18"
+
+
+async def test_whoever_can_change_nothing_is_not_asked():
+    result, events = await heard(council({"a": says(18), "b": says(18), "c": says(7)}))
+    assert result.verdict.answer == "18"
+    assert result.exchange.stop.rule == "majority"
+    assert "c could change nothing" in result.exchange.stop.detail
+    assert result.exchange.unasked == ("c",)
+    assert {event.agent for event in events if event.type == "turn_started"} == {"a", "b"}
+    assert not result.verdict.degraded
+
+
+async def test_the_third_is_asked_where_the_first_two_differ_and_then_they_exchange():
+    result, _ = await heard(council({"a": says(18, 3), "b": says(7, 3), "c": says(9, 3)}))
+    assert [len(turns) for turns in result.exchange.rounds] == [3, 3]
+    assert result.exchange.stop.rule == "unanimous"
+
+
+async def test_a_first_answer_keeps_half_of_the_ballot_of_who_changed_its_mind():
+    scripts = {"a": says(18, 7), "b": says(18, 9), "c": says(7, 18)}
+    kept, _ = await heard(council(scripts, stop=[], rounds=1))
+    dropped, _ = await heard(council(scripts, stop=[], rounds=1, keep_first=False))
+    assert (kept.verdict.answer, kept.verdict.support) == ("18", 0.5)
+    assert kept.verdict.agent in {"a", "b", "c"}
+    assert {voter for support in kept.verdict.supports for voter in support.agents} >= {"a", "a/first"}
+    assert dropped.verdict.support == pytest.approx(1 / 3)
 
 
 async def test_disagreement_leads_to_an_exchange_and_the_verdict_says_what_it_changed():
@@ -90,7 +116,7 @@ async def test_a_silent_agent_does_not_stop_the_others_and_the_verdict_says_who_
 async def test_a_lost_agent_keeps_the_vote_that_it_had_cast():
     result, _ = await heard(council({"a": says(7, 7), "b": [*says(18), "!fail"], "c": says(18, 9)}, stop=[], rounds=1))
     assert result.verdict.lost == ("b",)
-    assert {support.answer: support.agents for support in result.verdict.supports}["18"] == ("b",)
+    assert {support.answer: support.agents for support in result.verdict.supports}["18"] == ("b", "c/first")
 
 
 async def test_an_agent_that_breaks_in_an_unforeseen_way_is_silent_too():
@@ -200,7 +226,7 @@ async def test_a_choice_without_choices_is_refused_but_the_text_may_list_them():
 
 async def test_compat_mode_reads_and_stops_as_the_published_code_does():
     scripts = {"a": ["the answer is 18"], "b": ["the answer is 18.0"], "c": ["the answer is 18"]}
-    mended, _ = await heard(council(scripts))
+    mended, _ = await heard(council(scripts, lazy=False))
     published, _ = await heard(council(scripts, mode="eot-compat", rounds=1))
     assert mended.exchange.stop.rule == "unanimous"
     assert published.exchange.stop.rule == "rounds"  # "18" and "18.0" are two answers there

@@ -31,6 +31,7 @@ from topologies.crowd import decide, read
 from topologies.drift import drift_notes
 from topologies.prompts import prompt_for
 from topologies.stops import speaking, why_stop
+from topologies.waves import next_wave
 
 
 async def run(
@@ -106,11 +107,10 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> Command[str]:
     Where to go is said here and not by a conditional edge, which would cost a millisecond an exchange.
     """
     floor, exchange = runtime.context, state["exchange"]
-    asked = _prompts(exchange, floor)
-    turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asked))
-    exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, tuple(turns))})
+    turns = await (_exchanged(floor, exchange) if exchange.rounds else _alone(floor, exchange))
+    exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, turns)})
     _refuse_without_quorum(exchange, floor.council.quorum)
-    stop = _spent_midway(exchange) or why_stop(exchange, floor.council.stop, floor.council.rounds)
+    stop = _spent_midway(exchange) or why_stop(exchange, floor.council)
     stop = stop or _spent(exchange, floor.council)
     if stop:
         floor.tell(Stopped, stop=stop)
@@ -118,14 +118,26 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> Command[str]:
     return Command(update={"exchange": exchange}, goto="vote" if stop else "round")
 
 
-def _prompts(exchange: Exchange, floor: _Floor) -> list[tuple[str, tuple[str, ...], Prompt]]:
-    """Seat, the peers it reads, and its prompt, for everyone who takes part in the round that comes."""
+async def _alone(floor: _Floor, exchange: Exchange) -> tuple[Turn, ...]:
+    """Round 0: each agent by itself, and no more of them than it takes (`topologies.waves`)."""
+    said: dict[str, Turn] = {}
+    while wave := next_wave(exchange.model_copy(update={"rounds": (tuple(said.values()),)}), floor.council):
+        if said and floor.council.exhausted():
+            break
+        asks = [(seat, (), prompt_for(exchange, seat, (), floor.seed, floor.council.salt)) for seat in wave]
+        turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asks))
+        said |= {turn.agent: turn for turn in turns}
+    return tuple(said[seat] for seat in exchange.seats if seat in said)
+
+
+async def _exchanged(floor: _Floor, exchange: Exchange) -> tuple[Turn, ...]:
+    """A round of exchange: everyone who takes part reads its peers' last messages and thinks again."""
     present, said = speaking(exchange, floor.council.stop), exchange.latest
-    asked = []
-    for name in present:
-        reads = tuple(peer for peer in exchange.hears[name] if peer != name and peer in said and peer in present)
-        asked.append((name, reads, prompt_for(exchange, name, reads, floor.seed, floor.council.salt)))
-    return asked
+    asks = []
+    for seat in present:
+        reads = tuple(peer for peer in exchange.hears[seat] if peer != seat and peer in said and peer in present)
+        asks.append((seat, reads, prompt_for(exchange, seat, reads, floor.seed, floor.council.salt)))
+    return tuple(await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asks)))
 
 
 async def _think(floor: _Floor, exchange: Exchange, name: str, reads: tuple[str, ...], prompt: Prompt) -> Turn:

@@ -34,7 +34,8 @@ def eval_(
         bool, typer.Option("--embed", help="With --replay: compare by sentence embeddings too. Slow.")
     ] = False,
     learn_weights: Annotated[
-        Path | None, typer.Option(help="Write what each agent's ballot should count, as TOML.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Write each agent's weight, and live each council's gate, as TOML.", metavar="FILE"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples; with --replay of the intervals.")] = 0,
     config: Config = None,
@@ -61,6 +62,7 @@ def eval_(
             limit=limit,
             seed=seed,
             at_once=at_once,
+            learn_weights=learn_weights,
         )
         evaluate_file(live, config, as_json=as_json)
         return
