@@ -50,14 +50,19 @@ def call_error(fault: Exception, who: str, key_hint: str, secrets: Iterable[str]
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """The text on one line, cut to a length fit for a message, safe to print, with every key in it blotted out."""
-    text = clean(text)  # first: a mark that nobody sees could hide a key
+    text = blot(clean(text), secrets)  # cleaned first: a mark that nobody sees could hide a key
+    text, *_ = text.partition("Traceback (most recent call last)")  # LiteLLM appends one to some messages
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "..."
+
+
+def blot(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without these secrets, those of the environment, and whatever looks like a key."""
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)} | set(secrets)
     for secret in sorted(found, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "[key]")
-    text, *_ = text.partition("Traceback (most recent call last)")  # LiteLLM appends one to some messages
-    text = " ".join(_KEY_SHAPES.sub("[key]", text).split())
-    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "..."
+    return _KEY_SHAPES.sub("[key]", text)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -25,6 +25,7 @@ class CallRecord(Frozen):
     seconds: float
     usage: Usage = Usage()
     first_token_seconds: float | None = None
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Watched:
                     seconds=time.perf_counter() - started,
                     usage=usage,
                     first_token_seconds=first,
+                    run_id=prompt.run_id,
                 )
             )
         return reply

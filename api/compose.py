@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -232,6 +233,13 @@ def _hosted(name: str, settings: AgentSettings) -> HostedAgent:
         base_url=settings.base_url,
         prices=Prices(input_usd_per_million=prices[0], output_usd_per_million=prices[1]) if known else None,
     )
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret that the settings hold or name: what must turn up nowhere."""
+    found = [agent.api_key or _key_in(agent.api_key_env) for agent in settings.agents.values()]
+    passwords = [urlsplit(settings.serve.store or "").password]
+    return [secret.get_secret_value() for secret in found if secret] + [word for word in passwords if word]
 
 
 def _key_in(variable: str | None) -> SecretStr | None:

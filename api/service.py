@@ -6,6 +6,7 @@ import asyncio
 
 from api.compose import House
 from api.http.errors import ApiError
+from api.observing import Observing
 from api.store import open_store
 from eot.settings import Settings
 
@@ -17,10 +18,12 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.house = House(settings)
+        self.observing = Observing(otel=settings.serve.otel)
+        self.house = House(settings, observe=self.observing.call)
         self.store = open_store(settings.serve.store, settings.home)
         self.draining = False
         self.in_flight = 0
+        self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 
     async def open(self) -> None:
         """Nothing yet has to be opened."""
@@ -28,6 +31,7 @@ class Service:
     async def close(self) -> None:
         await self.house.close()
         await self.store.close()
+        await self.observing.close()
 
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""

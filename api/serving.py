@@ -12,8 +12,10 @@ from typing import Any
 
 import uvicorn
 
+from api.compose import secrets_of
 from api.defaults import with_defaults
 from api.http.app import create_app
+from api.logs import configure
 from api.service import Service
 from eot.errors import InputError
 from eot.settings import ServeSettings, Settings, load
@@ -79,7 +81,7 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
     settings = with_defaults(load(config))
     given = {key: value for key, value in changes.items() if value is not None}
     table = ServeSettings(**(settings.serve.model_dump() | given))
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    configure(table.log, table.log_level, secrets_of(settings))
     with _listening(table.host, table.port) as listener:
         server(settings.model_copy(update={"serve": table})).run([listener])
 

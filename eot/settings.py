@@ -117,6 +117,11 @@ class ServeSettings(_Table):
     """Where runs, files, batches and keys are kept: redis://HOST:PORT/0 for many machines. Unset: SQLite in `home`."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
+    log: Literal["auto", "json", "text"] = "auto"
+    """One JSON object a line, or plain lines; auto: plain on a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otel: bool = False
+    """Send OpenTelemetry traces where the OTEL_ variables say (extra `otel`). Never what was asked or answered."""
 
 
 class Settings(BaseSettings):

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.http import health
+from api.http import health, metrics
+from api.http.access import Access
 from api.http.errors import add_error_handlers
 from api.http.request_id import RequestId
 from api.service import Service
@@ -35,6 +36,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_error_handlers(app)
+    app.add_middleware(Access, service.observing.metrics, traced=service.settings.serve.otel)
     app.add_middleware(RequestId)  # added last: the outermost
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app

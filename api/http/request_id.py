@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.errors import answer, as_api_error
+from api.logs import request_id
 
 _USABLE = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         name = given if _USABLE.fullmatch(given) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = name
+        request_id.set(name)
         begun = False
 
         async def send_with_id(message: Message) -> None:
@@ -43,7 +45,7 @@ class RequestId:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as fault:
-            _log.exception("request %s failed", name)
+            _log.exception("the request failed")
             if begun:  # the status is out: all that is left is to cut the connection
                 raise
             await answer(as_api_error(fault))(scope, receive, send_with_id)
