@@ -18,7 +18,9 @@ from agents.memo import Memo
 from agents.replay import ReplayAgent
 from agents.retry import Retry
 from agents.scripted import Line, ScriptedAgent
+from agents.stoppable import Stoppable, Stopper
 from agents.store import CallStore
+from agents.verbatim import Verbatim
 from agents.watched import CallRecord, Watched
 
 __all__ = [
@@ -39,5 +41,8 @@ __all__ = [
     "ReplayAgent",
     "Retry",
     "ScriptedAgent",
+    "Stoppable",
+    "Stopper",
+    "Verbatim",
     "Watched",
 ]

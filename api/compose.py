@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -77,8 +77,13 @@ class House:
         if self._store:
             self._store.close()
 
-    async def council(self, seats: CouncilSettings) -> Council:
+    async def council(
+        self, seats: CouncilSettings, *, tuned: Mapping[str, AgentSettings] | None = None, keep: bool = True
+    ) -> Council:
         """Seat a council for one run: every agent in its wrappers, one budget shared by all.
+
+        `tuned` has the settings of agents that are to differ for this run, by name. Without `keep` no reply is kept:
+        for runs that nobody could start again.
 
         Raises:
             UnknownNameError: an agent or the topology does not exist.
@@ -88,7 +93,8 @@ class House:
         """
         names = self._in_seat_order(seats)
         hears = table(seats.topology, names, self.settings.topologies)
-        agents = {name: self._configured(name) for name in names}
+        tuned = tuned or {}
+        agents = {name: tuned.get(name) or self._configured(name) for name in names}
         if seats.quorum and seats.quorum > len(agents):
             raise SettingsError(f"a quorum of {seats.quorum} cannot be reached by {len(agents)} agents")
         budget = Budget(seats.budget)
@@ -96,7 +102,7 @@ class House:
         if seats.budget.usd is not None or (self.spending and self.spending.caps.usd is not None):
             await _refuse_unpriced(bare.values())
         return Council(
-            agents={name: self._wrapped(bare[name], agent, budget) for name, agent in agents.items()},
+            agents={name: self._wrapped(bare[name], agent, budget, keep=keep) for name, agent in agents.items()},
             topology=seats.topology,
             hears=hears,
             rounds=seats.rounds,
@@ -127,11 +133,13 @@ class House:
 
     def _agent(self, name: str, settings: AgentSettings) -> Agent:
         """Made once: it serves any number of runs, and one that replays a file has read it."""
+        if settings != self.settings.agents[name]:
+            return _bare(name, settings, self._engines)
         if name not in self._bare:
             self._bare[name] = _bare(name, settings, self._engines)
         return self._bare[name]
 
-    def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget) -> Agent:
+    def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget, *, keep: bool) -> Agent:
         """An agent in its wrappers, from the inside out.
 
         Each attempt is checked, watched and paid from the budget, tried again within one deadline and kept; the turn
@@ -143,7 +151,9 @@ class House:
         agent = Metered(agent, budget)
         if self.spending:
             agent = Capped(agent, self.spending)
-        agent = Memo(Deadline(Retry(agent, settings.retries), settings.deadline), self._calls(), _fingerprint(settings))
+        agent = Deadline(Retry(agent, settings.retries), settings.deadline)
+        if keep:
+            agent = Memo(agent, self._calls(), _fingerprint(settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
     def _calls(self) -> CallStore:

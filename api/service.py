@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from api.asks import Ask
 from api.compose import House
 from api.http.errors import ApiError
 from api.observing import Observing
+from api.runs import Run, Runs
 from api.store import open_store
 from eot.settings import Settings
 
@@ -21,17 +23,32 @@ class Service:
         self.observing = Observing(otel=settings.serve.otel)
         self.house = House(settings, observe=self.observing.call)
         self.store = open_store(settings.serve.store, settings.home)
+        self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
         self.draining = False
-        self.in_flight = 0
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 
     async def open(self) -> None:
         """Nothing yet has to be opened."""
 
     async def close(self) -> None:
+        """Stop what is still under way, let it be voted on, and close what was opened."""
+        for run in list(self.runs.live.values()):
+            run.stop()
+        await asyncio.gather(*(run.wait() for run in self.runs.live.values()), return_exceptions=True)
         await self.house.close()
         await self.store.close()
         await self.observing.close()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.runs)
+
+    async def begin(
+        self, ask: Ask, *, owner: str = "", run_id: str | None = None, keep: bool = False, job: bool = False
+    ) -> Run:
+        """Begin a run, unless this process is on its way out (`Runs.start` says what the words mean)."""
+        self.refuse_when_draining()
+        return await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job)
 
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""

@@ -19,7 +19,8 @@ EotError                       the one base
 │   ├── DeadlineError          no answer in time
 │   ├── EmptyReplyError        the agent answered nothing
 │   ├── OversizedReplyError    the agent would not stop writing
-│   └── BudgetSpentError       the next call would pass a cap
+│   ├── BudgetSpentError       the next call would pass a cap
+│   └── StoppedError           whoever had asked for the run has stopped it
 ├── NoQuorumError              too few agents answered for a verdict
 └── BudgetError                a cap was reached before there was anything to vote on
 """
@@ -152,6 +153,13 @@ class BudgetSpentError(CallError):
     """The next call would pass a cap of the budget."""
 
     reason = "budget"
+    calls = 0
+
+
+class StoppedError(CallError):
+    """Whoever had asked for the run has stopped it."""
+
+    reason = "stopped"
     calls = 0
 
 

@@ -20,7 +20,15 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from eot.errors import BudgetError, BudgetSpentError, CallError, EotError, NoQuorumError, QuestionError
+from eot.errors import (
+    BudgetError,
+    BudgetSpentError,
+    CallError,
+    EotError,
+    NoQuorumError,
+    QuestionError,
+    StoppedError,
+)
 from eot.events import Event, RunStarted, Stopped, Token, TurnEnded, TurnStarted, VerdictReached, VoteStarted, Watch
 from eot.text import clean
 from eot.types import Delta, Exchange, Prompt, Question, Result, Silence, Stop, Thought, Turn, Usage, Verdict
@@ -110,7 +118,7 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> Command[str]:
     turns = await (_exchanged(floor, exchange) if exchange.rounds else _alone(floor, exchange))
     exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, turns)})
     _refuse_without_quorum(exchange, floor.council.quorum)
-    stop = _spent_midway(exchange) or why_stop(exchange, floor.council)
+    stop = _ended_midway(exchange) or why_stop(exchange, floor.council)
     stop = stop or _spent(exchange, floor.council)
     if stop:
         floor.tell(Stopped, stop=stop)
@@ -188,11 +196,14 @@ async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt)
     )
 
 
-def _spent_midway(exchange: Exchange) -> Stop | None:
-    """A cap that kept someone from speaking in the last round ended the exchange, whatever else may be true of it."""
+def _ended_midway(exchange: Exchange) -> Stop | None:
+    """What kept someone from speaking in the last round ended the exchange, whatever else may be true of it.
+
+    A cap of the budget, or whoever had asked: what there is by then is voted on.
+    """
     for turn in exchange.rounds[-1]:
-        if isinstance(turn, Silence) and turn.reason == BudgetSpentError.reason:
-            return Stop(rule="budget", round=turn.round, detail=turn.detail)
+        if isinstance(turn, Silence) and turn.reason in (BudgetSpentError.reason, StoppedError.reason):
+            return Stop(rule=turn.reason, round=turn.round, detail=turn.detail)
     return None
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.http import health, metrics
+from api.http import chat, health, metrics, models
 from api.http.access import Access
 from api.http.errors import add_error_handlers
 from api.http.request_id import RequestId
@@ -38,6 +38,6 @@ def create_app(service: Service) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(Access, service.observing.metrics, traced=service.settings.serve.otel)
     app.add_middleware(RequestId)  # added last: the outermost
-    app.include_router(health.router)
-    app.include_router(metrics.router)
+    for surface in (health, metrics, models, chat):
+        app.include_router(surface.router)
     return app

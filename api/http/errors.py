@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -39,6 +39,10 @@ _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error
 _LONGEST_MESSAGE = 2000
 _CLIENT_MUST_NOT_REPEAT = {"x-should-retry": "false"}
 """Clients ask again after a 5xx by themselves; a council that failed has had its own retries, and each try costs."""
+
+
+class ClientGoneError(Exception):
+    """Nobody is there any more to be answered."""
 
 
 class ErrorBody(BaseModel):
@@ -100,12 +104,17 @@ def answer(fault: ApiError) -> JSONResponse:
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _ours)
     app.add_exception_handler(EotError, _ours)
+    app.add_exception_handler(ClientGoneError, _nobody)
     app.add_exception_handler(HTTPException, _frameworks)
     app.add_exception_handler(RequestValidationError, _invalid)
 
 
 async def _ours(_: Request, fault: Exception) -> JSONResponse:
     return answer(as_api_error(fault))
+
+
+async def _nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nginx's word for it; only logs and metrics will see it
 
 
 async def _frameworks(request: Request, fault: Exception) -> JSONResponse:

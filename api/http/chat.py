@@ -1,0 +1,134 @@
+"""`/v1/chat/completions`: OpenAI's chat on top of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import uuid
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from api.asks import AGENT, Ask, alone, council_of
+from api.http.chat_stream import Chat, chat_frames, final, think, usage_of
+from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice
+from api.http.errors import ApiError, ErrorEnvelope
+from api.http.service import Serving
+from api.http.sse import EventStream, unless_gone
+from api.outcome import outcome
+from api.progress import progress
+from api.service import Service
+from eot.errors import UnknownNameError
+from eot.settings import CouncilSettings, Progress, Settings
+from eot.types import Result
+
+router = APIRouter(prefix="/v1", tags=["chat"])
+
+
+@router.post(
+    "/chat/completions",
+    response_model=ChatCompletion,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        404: {"model": ErrorEnvelope},
+        429: {"model": ErrorEnvelope},
+    },
+)
+async def chat_completions(body: ChatRequest, request: Request, service: Serving) -> Response:
+    """Put a conversation to a council (`eot/NAME`) or to an agent alone (`agent/NAME`)."""
+    if body.stream:
+        chat = await begin_chat(service, body)
+        return EventStream(chat_frames(chat, service.settings.serve))
+    completion = await unless_gone(request, complete_chat(service, body))
+    return JSONResponse(completion.model_dump(mode="json"))
+
+
+async def complete_chat(
+    service: Service, body: ChatRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+) -> ChatCompletion:
+    """The whole completion. With `run_id` its replies are kept under that name: what is asked again is paid once.
+
+    Raises:
+        ApiError, EotError: there is none.
+    """
+    chat = await begin_chat(service, body, owner=owner, run_id=run_id, job=job)
+    try:
+        results = await asyncio.gather(*(run.wait() for run in chat.runs))
+    finally:
+        chat.cancel()
+    outcomes = [outcome(result) for result in results]
+    shown = service.settings.serve.progress
+    return ChatCompletion(
+        id=chat.id,
+        created=chat.created,
+        model=body.model,
+        choices=[_choice(chat, index, result, shown) for index, result in enumerate(results)],
+        usage=usage_of(results),
+        eot=outcomes[0] if len(outcomes) == 1 else outcomes,
+    )
+
+
+async def begin_chat(
+    service: Service, body: ChatRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+) -> Chat:
+    """Begin a run for each of the `n` choices; all of them, or none.
+
+    Raises:
+        ApiError, EotError: they cannot begin.
+    """
+    ask = ask_of(body, service.settings)
+    chat = Chat(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), body=body, runs=[])
+    try:
+        for choice in range(body.n or 1):
+            name = f"{run_id}:{choice}" if run_id and choice else run_id
+            again = Ask(ask.question, ask.council, ask.seed + choice, ask.verbatim, ask.sampling)
+            run = await service.begin(again, owner=owner, run_id=name, keep=run_id is not None, job=job)
+            chat.runs.append(run)
+    except BaseException:
+        chat.cancel()
+        raise
+    return chat
+
+
+def ask_of(body: ChatRequest, settings: Settings) -> Ask:
+    """The run that this request means.
+
+    Raises:
+        ApiError: there is no such model.
+        QuestionError: the messages make no question.
+    """
+    talk = body.conversation
+    council = _council(body.model, settings)
+    if talk.is_task and not body.model.startswith(AGENT):
+        council = alone(settings.serve.task_agent or settings.councils["default"].agents[-1])
+    if len(council.agents) > 1:
+        return Ask(talk.question(), council, _seed(body))
+    wanted = {"temperature": body.temperature, "top_p": body.top_p, "stop": tuple(body.stops) or None}
+    wanted["max_tokens"] = body.max_completion_tokens or body.max_tokens
+    sampling = {name: value for name, value in wanted.items() if value is not None}
+    return Ask(talk.question(kind="open"), council, _seed(body), talk.messages, sampling)
+
+
+def _council(model: str, settings: Settings) -> CouncilSettings:
+    try:
+        return council_of(model, settings)
+    except UnknownNameError as fault:
+        raise ApiError(404, str(fault), param="model", code="model_not_found") from None
+
+
+def _seed(body: ChatRequest) -> int:
+    return secrets.randbelow(2**31) if body.seed is None else body.seed
+
+
+def _choice(chat: Chat, index: int, result: Result, shown: Progress) -> Choice:
+    run = chat.runs[index]
+    said, finish = final(result, chat.body.stops)
+    work = "" if run.ask.verbatim else "".join(progress(event) for _, event in run.log)
+    if not work or shown == "off":
+        message = AnswerMessage(content=said)
+    elif shown == "think":
+        message = AnswerMessage(content=f"{think(work)}{said}")
+    else:
+        message = AnswerMessage.model_validate({"content": said, shown: work})
+    return Choice(index=index, message=message, finish_reason=finish)

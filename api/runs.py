@@ -1,0 +1,179 @@
+"""Runs in flight: each has a log of its events that any number of readers follow, from any point of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Literal
+
+from agents import Stoppable, Stopper, Verbatim
+from api.asks import Ask
+from api.compose import House
+from api.http.errors import ApiError
+from api.observing import Observing
+from eot.errors import StoppedError
+from eot.events import Event, Token, TurnEnded, Watch
+from eot.settings import AgentSettings
+from eot.types import Agent, Result
+from topologies import Council, run
+
+Status = Literal["running", "completed", "failed", "stopped"]
+
+
+class Run:
+    """One run: begun when it is made, ended when `status` is no longer "running".
+
+    Events are numbered from 1. The pieces of a turn leave the log when the turn has ended, since its end has the whole
+    text: so a log stays small, and who comes back late is told each turn once.
+    """
+
+    def __init__(self, ask: Ask, council: Council, *, run_id: str, owner: str, watch: Watch) -> None:
+        self.id, self.owner, self.ask = run_id, owner, ask
+        self.created = time.time()
+        self.status: Status = "running"
+        self.result: Result | None = None
+        self.fault: Exception | None = None
+        self.log: list[tuple[int, Event]] = []
+        self._watch = watch
+        self._told = 0
+        self._news = asyncio.Event()
+        self._stopper = Stopper()
+        self._task = asyncio.create_task(self._play(council), name=run_id)
+
+    async def wait(self) -> Result:
+        """The result, when there is one. The run goes on if the waiting is cancelled.
+
+        Raises:
+            EotError: what ended the run instead.
+        """
+        await asyncio.wait([self._task])
+        if self.fault:
+            raise self.fault
+        assert self.result is not None
+        return self.result
+
+    def when_ended(self, then: Callable[[], None]) -> None:
+        self._task.add_done_callback(lambda _: then())
+
+    def stop(self) -> None:
+        """End the calls under way and vote on what there is."""
+        self._stopper.stop()
+
+    def cancel(self) -> None:
+        """End the run without a vote: nobody waits for it any more."""
+        self._task.cancel()
+
+    async def follow(self, after: int = 0, patience: float | None = None) -> AsyncIterator[tuple[int, Event] | None]:
+        """Each event past number `after`, as it comes, until the run has ended. None: `patience` seconds of silence."""
+        while True:
+            news, ended = self._news, self._task.done()
+            for number, event in self.log[bisect_right(self.log, after, key=lambda entry: entry[0]) :]:
+                after = number
+                yield number, event
+            if ended:
+                return
+            if news is self._news:
+                try:
+                    await asyncio.wait_for(news.wait(), patience)
+                except TimeoutError:
+                    yield None
+
+    async def _play(self, council: Council) -> None:
+        try:
+            agents = {name: self._seated(agent) for name, agent in council.agents.items()}
+            self.result = await run(
+                replace(council, agents=agents), self.ask.question, run_id=self.id, seed=self.ask.seed, watch=self._tell
+            )
+            self.status = "stopped" if self._stopper.stopped else "completed"
+        except asyncio.CancelledError:
+            self.status, self.fault = "stopped", StoppedError("the run was stopped")
+            raise
+        except Exception as fault:  # noqa: BLE001 - whoever waits is told it
+            self.status, self.fault = "stopped" if self._stopper.stopped else "failed", fault
+        finally:
+            asyncio.get_running_loop().call_soon(self._wake)  # by then the task is done
+
+    def _seated(self, agent: Agent) -> Agent:
+        agent = Verbatim(agent, self.ask.verbatim) if self.ask.verbatim else agent
+        return Stoppable(agent, self._stopper)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, TurnEnded):
+            turn = event.turn
+            self.log = [entry for entry in self.log if not _is_piece(entry[1], turn.agent, turn.round)]
+        self._told += 1
+        self.log.append((self._told, event))
+        self._watch(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _is_piece(event: Event, agent: str, turn: int) -> bool:
+    return isinstance(event, Token) and event.agent == agent and event.round == turn
+
+
+class Runs:
+    """The runs of this process. `observing` is handed every event of every run, and told of every end."""
+
+    def __init__(self, house: House, at_most: int, observing: Observing) -> None:
+        self._house, self._at_most, self._observing = house, at_most, observing
+        self._places = 0
+        self.live: dict[str, Run] = {}
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    async def start(
+        self, ask: Ask, *, owner: str = "", run_id: str | None = None, keep: bool = False, job: bool = False
+    ) -> Run:
+        """Seat the council and begin.
+
+        `keep` keeps every reply under `run_id`, so that the run can be begun again without paying twice. A `job` takes
+        none of the places that are for whoever waits.
+
+        Raises:
+            ApiError: 429, as many runs are in flight as may be.
+            EotError: the council cannot sit.
+        """
+        if not job and self._places >= self._at_most:
+            raise ApiError(
+                429,
+                f"{self._at_most} runs are in flight, which is all this server takes at once; ask again later",
+                code="too_many_runs",
+                headers={"retry-after": "1"},
+            )
+        places = 0 if job else 1
+        self._places += places
+        try:
+            tuned = self._tuned(ask)
+            council = await self._house.council(ask.council, tuned=tuned, keep=keep)
+            begun = Run(ask, council, run_id=run_id or new_id(), owner=owner, watch=self._observing)
+        except BaseException:
+            self._places -= places
+            raise
+        self.live[begun.id] = begun
+        begun.when_ended(lambda: self._ended(begun, places))
+        return begun
+
+    def _ended(self, ended: Run, places: int) -> None:
+        self._places -= places
+        self.live.pop(ended.id, None)
+        self._observing.ended(ended.id, type(ended.fault).__name__ if ended.fault else "")
+
+    def _tuned(self, ask: Ask) -> dict[str, AgentSettings]:
+        """The agents' settings with what this run changes about them."""
+        if not ask.sampling:
+            return {}
+        known = self._house.settings.agents
+        return {name: known[name].model_copy(update=dict(ask.sampling)) for name in ask.council.agents if name in known}
+
+
+def new_id() -> str:
+    return f"run_{uuid.uuid4().hex}"
