@@ -42,7 +42,10 @@ def rounds(exchange: Exchange) -> Table:
         table.add_row(
             Text(seat, style="bold"),
             Text(", ".join(peer for peer in exchange.hears[seat] if peer != seat) or "nobody", style="dim"),
-            *(said(turns.get(turn)) for turn in range(len(exchange.rounds))),
+            *(
+                said(turns.get(turn), "not asked" if seat in exchange.unasked else "left")
+                for turn in range(len(exchange.rounds))
+            ),
             Text("" if sure is None else f"{sure:.2f}"),
             str(sum(turn.usage.tokens for turn in turns.values())),
             f"{sum(turn.seconds for turn in turns.values()):.1f}",
@@ -50,10 +53,10 @@ def rounds(exchange: Exchange) -> Table:
     return table
 
 
-def said(turn: Turn | None) -> Text:
+def said(turn: Turn | None, otherwise: str = "left") -> Text:
     """One turn as a cell: the answer, or why there is none."""
     if turn is None:
-        return Text("left", style="dim")
+        return Text(otherwise, style="dim")
     if isinstance(turn, Silence):
         return Text(f"silent: {turn.reason}", style="red")
     if turn.answer is None:

@@ -181,7 +181,10 @@ class Stop(Frozen):
 
 
 class Exchange(_WithDerived):
-    """A question, who hears whom, and every round so far. Round 0 is each agent alone."""
+    """A question, who hears whom, and every round so far. Round 0 is each agent alone.
+
+    `waves` says who was asked together in round 0, one group after the other; no seat that could change nothing.
+    """
 
     id: str
     question: Question
@@ -190,6 +193,7 @@ class Exchange(_WithDerived):
     hears: Mapping[str, tuple[str, ...]]
     mode: Literal["default", "eot-compat"] = "default"
     rounds: tuple[tuple[Turn, ...], ...] = ()
+    waves: tuple[tuple[str, ...], ...] = ()
     stop: Stop | None = None
 
     @property

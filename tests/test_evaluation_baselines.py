@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from trials import House, says
 
 from eot.errors import CallError, EotError, UnknownNameError
-from eot.types import Question
+from eot.types import Exchange, Question, Thought
 from evaluation import Trial, systems_of
 from evaluation.alone import sample_prompt, samples
+from evaluation.baselines.council import critical_path
 
 TRIAL = Trial(seed=3)
 QUESTION = Question(text="How many legs have two spiders?", kind="number", id="q")
@@ -33,6 +34,15 @@ async def test_self_consistency_makes_as_many_calls_as_the_council_did_on_this_q
     assert done["council:default"].usage.calls == calls
     assert done["sc:default"].usage.calls == calls
     assert done["sc:default"].details["samples"] == calls
+
+
+def test_the_critical_path_waits_for_those_who_were_asked_first():
+    seconds = {"a": 1.0, "b": 3.0, "c": 2.0}
+    turns = tuple(Thought(agent=seat, round=0, text="", seconds=took) for seat, took in seconds.items())
+    hears = dict.fromkeys(seconds, ())
+    played = Exchange(id="x", question=QUESTION, kind="number", topology="memory", hears=hears, rounds=(turns, turns))
+    assert critical_path(played) == 3 + 3
+    assert critical_path(played.model_copy(update={"waves": (("a", "b"), ("c",))})) == (3 + 2) + 3
 
 
 async def test_the_budget_is_of_each_question_by_itself(tmp_path):

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from exchanges import exchange
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring import Ballot, vote
@@ -67,6 +67,7 @@ def test_all_are_asked_at_once_where_a_majority_does_not_settle_it(rules):
     assert asked_of(["1", "1", "1"], **rules) == ["abc"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["1", "2", "3", None]), min_size=2, max_size=6), st.data())
 def test_whoever_was_not_asked_could_not_have_changed_the_answer(said, data):
     if set(said) == {None}:

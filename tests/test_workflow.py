@@ -50,7 +50,22 @@ async def test_whoever_can_change_nothing_is_not_asked():
 async def test_the_third_is_asked_where_the_first_two_differ_and_then_they_exchange():
     result, _ = await heard(council({"a": says(18, 3), "b": says(7, 3), "c": says(9, 3)}))
     assert [len(turns) for turns in result.exchange.rounds] == [3, 3]
+    assert result.exchange.waves == (("a", "b"), ("c",))
     assert result.exchange.stop.rule == "unanimous"
+
+
+async def test_whoever_is_asked_later_in_round_0_has_read_nobody():
+    prompts = {}
+
+    def note(name, answer):
+        def say(prompt):
+            prompts[name, prompt.round] = prompt.messages
+            return says(answer)[0]
+
+        return say
+
+    await heard(council({"a": [note("a", 1)], "b": [note("b", 2)], "c": [note("c", 3)]}, rounds=0))
+    assert prompts["a", 0] == prompts["c", 0]
 
 
 async def test_a_first_answer_keeps_half_of_the_ballot_of_who_changed_its_mind():

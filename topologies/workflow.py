@@ -115,8 +115,7 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> Command[str]:
     Where to go is said here and not by a conditional edge, which would cost a millisecond an exchange.
     """
     floor, exchange = runtime.context, state["exchange"]
-    turns = await (_exchanged(floor, exchange) if exchange.rounds else _alone(floor, exchange))
-    exchange = exchange.model_copy(update={"rounds": (*exchange.rounds, turns)})
+    exchange = await (_exchanged(floor, exchange) if exchange.rounds else _alone(floor, exchange))
     _refuse_without_quorum(exchange, floor.council.quorum)
     stop = _ended_midway(exchange) or why_stop(exchange, floor.council)
     stop = stop or _spent(exchange, floor.council)
@@ -126,26 +125,33 @@ async def _round(state: _State, runtime: Runtime[_Floor]) -> Command[str]:
     return Command(update={"exchange": exchange}, goto="vote" if stop else "round")
 
 
-async def _alone(floor: _Floor, exchange: Exchange) -> tuple[Turn, ...]:
+async def _alone(floor: _Floor, exchange: Exchange) -> Exchange:
     """Round 0: each agent by itself, and no more of them than it takes (`topologies.waves`)."""
-    said: dict[str, Turn] = {}
-    while wave := next_wave(exchange.model_copy(update={"rounds": (tuple(said.values()),)}), floor.council):
-        if said and floor.council.exhausted():
+    while wave := next_wave(exchange, floor.council):
+        if exchange.waves and floor.council.exhausted():
             break
-        asks = [(seat, (), prompt_for(exchange, seat, (), floor.seed, floor.council.salt)) for seat in wave]
-        turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asks))
-        said |= {turn.agent: turn for turn in turns}
-    return tuple(said[seat] for seat in exchange.seats if seat in said)
+        asks = [(seat, (), prompt_for(_blank(exchange), seat, (), floor.seed, floor.council.salt)) for seat in wave]
+        turns = [turn for turns in exchange.rounds for turn in turns]
+        turns += await asyncio.gather(*(_think(floor, _blank(exchange), *ask) for ask in asks))
+        in_seat_order = tuple(sorted(turns, key=lambda turn: exchange.seats.index(turn.agent)))
+        exchange = exchange.model_copy(update={"rounds": (in_seat_order,), "waves": (*exchange.waves, wave)})
+    return exchange
 
 
-async def _exchanged(floor: _Floor, exchange: Exchange) -> tuple[Turn, ...]:
+def _blank(exchange: Exchange) -> Exchange:
+    """Before anyone spoke: whoever is asked later in round 0 knows no more than the first."""
+    return exchange.model_copy(update={"rounds": ()})
+
+
+async def _exchanged(floor: _Floor, exchange: Exchange) -> Exchange:
     """A round of exchange: everyone who takes part reads its peers' last messages and thinks again."""
     present, said = speaking(exchange, floor.council.stop), exchange.latest
     asks = []
     for seat in present:
         reads = tuple(peer for peer in exchange.hears[seat] if peer != seat and peer in said and peer in present)
         asks.append((seat, reads, prompt_for(exchange, seat, reads, floor.seed, floor.council.salt)))
-    return tuple(await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asks)))
+    turns = await asyncio.gather(*(_think(floor, exchange, *ask) for ask in asks))
+    return exchange.model_copy(update={"rounds": (*exchange.rounds, tuple(turns))})
 
 
 async def _think(floor: _Floor, exchange: Exchange, name: str, reads: tuple[str, ...], prompt: Prompt) -> Turn:

@@ -52,5 +52,7 @@ def calls_in(exchange: Exchange) -> int:
 
 
 def critical_path(exchange: Exchange) -> float:
-    """Seconds: a round takes as long as its slowest turn, and waits for the round before."""
-    return sum(max((turn.seconds for turn in turns), default=0.0) for turns in exchange.rounds)
+    """Seconds: those asked together take as long as the slowest of them, and wait for whoever was asked before."""
+    first, *others = exchange.rounds or ((),)
+    waves = [tuple(turn for turn in first if turn.agent in wave) for wave in exchange.waves] or [first]
+    return sum(max((turn.seconds for turn in turns), default=0.0) for turns in (*waves, *others))
