@@ -15,6 +15,7 @@ from agents.deadline import Deadline
 from agents.hosted import HostedAgent, Prices
 from agents.local import LocalAgent
 from agents.memo import Memo
+from agents.mended import Mended
 from agents.replay import ReplayAgent
 from agents.retry import Retry
 from agents.scripted import Line, ScriptedAgent
@@ -36,6 +37,7 @@ __all__ = [
     "Line",
     "LocalAgent",
     "Memo",
+    "Mended",
     "Metered",
     "Prices",
     "ReplayAgent",

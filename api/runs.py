@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Literal
 
-from agents import Stoppable, Stopper, Verbatim
+from agents import Mended, Stoppable, Stopper, Verbatim
 from api.asks import Ask
 from api.compose import House
 from api.http.errors import ApiError
@@ -19,7 +19,7 @@ from eot.errors import StoppedError
 from eot.events import Event, Token, TurnEnded, Watch
 from eot.settings import AgentSettings
 from eot.types import Agent, Result
-from topologies import Council, run
+from topologies import Council, json_fault, run
 
 Status = Literal["running", "completed", "failed", "stopped"]
 
@@ -99,6 +99,8 @@ class Run:
 
     def _seated(self, agent: Agent) -> Agent:
         agent = Verbatim(agent, self.ask.verbatim) if self.ask.verbatim else agent
+        if self.ask.question.kind == "json":
+            agent = Mended(agent, lambda text: json_fault(text, self.ask.question.json_schema))
         return Stoppable(agent, self._stopper)
 
     def _tell(self, event: Event) -> None:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from eot.text import MAX_CHARACTERS, fault_in
 
-Kind = Literal["number", "choice", "yesno", "open"]
-"""What an answer is: a number, a letter among choices, yes or no, or free text."""
+Kind = Literal["number", "choice", "yesno", "open", "json"]
+"""What an answer is: a number, a letter among choices, yes or no, free text, or a JSON value."""
 
 Finish = Literal["stop", "length"]
 """Why a model stopped writing: of itself (or at a stop string), or because its token limit cut it off."""
@@ -50,11 +50,13 @@ class Question(Frozen):
     kind: Kind | None = None
     choices: Mapping[str, str] = Field(default_factory=dict)
     context: str = ""
+    json_schema: str = ""
+    """For kind "json": the schema that answers must fit, as JSON. Empty: any JSON value will do."""
     id: str = ""
 
     @model_validator(mode="after")
     def _is_a_question(self) -> Question:
-        parts = {"text": self.text, "context": self.context, "id": self.id}
+        parts = {"text": self.text, "context": self.context, "json_schema": self.json_schema, "id": self.id}
         parts |= {f"choice {letter!r}": letter + text for letter, text in self.choices.items()}
         for name, part in parts.items():
             if fault := fault_in(part):

@@ -2,6 +2,8 @@
 
 from scoring.answers_file import AnswerRow, read_answers
 from scoring.ballots import Ballot
+from scoring.json_answers import NoJsonError, json_in
+from scoring.json_schema import schema_check
 from scoring.kind import choices_in, infer_kind, kind_with_gold
 from scoring.methods import METHODS, Embed
 from scoring.published import read_as_published, vote_as_published
@@ -13,14 +15,17 @@ __all__ = [
     "AnswerRow",
     "Ballot",
     "Embed",
+    "NoJsonError",
     "canonical",
     "choices_in",
     "infer_kind",
+    "json_in",
     "kind_with_gold",
     "read_answer",
     "read_answers",
     "read_as_published",
     "same",
+    "schema_check",
     "vote",
     "vote_as_published",
 ]

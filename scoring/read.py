@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from eot.types import Kind
+from scoring.json_answers import NoJsonError, canonical_json, json_in
 from scoring.numerals import Number, digit_numbers, numbers, shortest
 from scoring.plain import plain, sentences
 from scoring.read_choice import choice_alone, read_choice
@@ -46,12 +47,16 @@ def read_answer(text: str, kind: Kind, choices: Choices | None = None) -> str | 
 
     Only the last 20,000 characters are read, whatever they hold; nothing is raised.
     """
+    if kind == "json":
+        return _read_json(text)
     prose = plain(text)
     return _READERS[kind](prose, choices or {}) if prose else None
 
 
 def canonical(answer: str, kind: Kind, choices: Choices | None = None) -> str | None:
     """An answer that stands alone ("$18.00", "(b)", "True") in canonical form, or None when it is none of its kind."""
+    if kind == "json":
+        return _read_json(answer)
     prose = plain(answer)
     return _CANONICAL[kind](prose, choices or {}) if prose else None
 
@@ -60,6 +65,13 @@ def same(a: str | None, b: str | None, kind: Kind) -> bool:
     """Whether two answers are equal: numbers by value, choices by letter, text by its folded form."""
     left, right = (None if answer is None else canonical(answer, kind) for answer in (a, b))
     return left is not None and left == right
+
+
+def _read_json(text: str) -> str | None:
+    try:
+        return canonical_json(json_in(text))
+    except NoJsonError:
+        return None
 
 
 def _read_number(prose: str, _: Choices) -> str | None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eot.errors import MissingExtraError, NoQuorumError, UnknownNameError
 from eot.types import Kind, Verdict
 from scoring.ballots import EPSILON, Ballot, Poll, count
+from scoring.fields import vote_on_fields
 from scoring.methods import BY_SIMILARITY, METHODS, Embed, wants_embedding
 
 if TYPE_CHECKING:
@@ -43,12 +44,19 @@ class _Decision:
 
 
 def vote(
-    ballots: Sequence[Ballot], *, method: str = "auto", kind: Kind, embed: Embed | None = None, wsdm: bool = False
+    ballots: Sequence[Ballot],
+    *,
+    method: str = "auto",
+    kind: Kind,
+    embed: Embed | None = None,
+    wsdm: bool = False,
+    fits: Callable[[Any], bool] = lambda _: True,
 ) -> Verdict:
     """The verdict of these ballots, in order of priority, the first agent first. Slow with `embed`: call in a thread.
 
     `wsdm` computes similarities as the WSDM Cup winner did, and makes the four votes by similarity that winner's vote:
-    every ballot in, empty ones too, no weights, the lowest index of equals.
+    every ballot in, empty ones too, no weights, the lowest index of equals. JSON answers are voted on field by field,
+    whatever the method; `fits` says whether the fields that won make a value that may be.
 
     Raises:
         UnknownNameError: there is no such method.
@@ -62,6 +70,8 @@ def vote(
     poll = count(ballots, kind, by_confidence=method == "confidence")
     if not poll:
         raise NoQuorumError(f"none of {len(ballots)} ballots says anything; a vote needs at least one text")
+    if kind == "json" and poll.groups:
+        return vote_on_fields(poll, fits)
     wanted = wants_embedding(method, kind)
     used = embed if wanted else None
     if wsdm and method in BY_SIMILARITY:

@@ -88,7 +88,7 @@ def test_a_kind_that_is_not_named_is_read_from_the_text_and_the_gold(written, te
         ('{"id": "x", "answer": "3"}', "needs the question's text"),
         ('{"text": "  "}', "needs the question's text"),
         ('{"text": 3}', "needs the question's text"),
-        ('{"text": "a?", "kind": "numbr"}', "known: number, choice, yesno, open"),
+        ('{"text": "a?", "kind": "numbr"}', "known: number, choice, yesno, open, json"),
         ('{"text": "a?", "kind": ["number"]}', "known: number"),
         ('{"text": "How many?", "kind": "number", "answer": "plenty"}', "no answer to a question of kind number"),
         ('{"text": "How many?", "answer": "plenty"}', 'say "kind"'),

@@ -97,7 +97,7 @@ def test_a_gold_says_of_what_kind_a_question_is_where_its_wording_misleads(writt
         ('{"candidates": [{"text": "a", "weight": -Infinity}]}', 1, "must be a number above 0"),
         ('{"candidates": [{"text": "a", "confidence": NaN}]}', 1, "must lie in 0..1"),
         ('{"candidates": [{"text": "a", "confidence": 2}]}', 1, "must lie in 0..1"),
-        ('{"candidates": ["a"], "kind": "numbr"}', 1, "known: number, choice, yesno, open"),
+        ('{"candidates": ["a"], "kind": "numbr"}', 1, "known: number, choice, yesno, open, json"),
         ('{"candidates": ["a\\u0000b"]}', 1, "NUL"),
         ('{"candidates": ["a\\ud800b"]}', 1, "lone surrogate"),
         ("17", 1, "read 17"),

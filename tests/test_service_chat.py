@@ -291,3 +291,65 @@ def test_more_runs_than_the_server_takes_are_told_when_to_come_back(tmp_path):
             refused = ask(served.url, "agent/slow")
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
             assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
+    "required": ["city", "people"],
+    "additionalProperties": False,
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": SCHEMA}}
+
+
+@pytest.fixture(scope="module")
+def json_url(tmp_path_factory):
+    agents = {
+        "x": ['I think. {"city": "Bern", "people": 1}'],
+        "y": ['```json\n{"city": "Bern", "people": 2}\n```'],
+        "z": ['{"city": "Basel", "people": 2}'],
+        "bad": ["Bern has two."],
+    }
+    councils = {"default": {"agents": list(agents), "lazy": False, "rounds": 0}, "bad": {"agents": ["bad"]}}
+    with serving(settings(tmp_path_factory.mktemp("home"), agents=agents, councils=councils)) as served:
+        yield served.url
+
+
+def test_a_schema_is_answered_field_by_field(json_url):
+    answer = ask(json_url, response_format=FORM).json()
+    assert json.loads(answer["choices"][0]["message"]["content"]) == {"city": "Bern", "people": 2}
+    assert answer["eot"]["abstained"] == ["bad"]
+    assert answer["eot"]["usage"]["calls"] == 5, "whoever wrote no JSON is told so once"
+    assert text_of(streamed(json_url, response_format=FORM)) == answer["choices"][0]["message"]["content"]
+
+
+def test_an_agent_alone_keeps_to_the_schema_too(json_url):
+    answer = ask(json_url, "agent/x", response_format=FORM).json()
+    assert json.loads(answer["choices"][0]["message"]["content"]) == {"city": "Bern", "people": 1}
+    assert ask(json_url, "agent/x", response_format={"type": "text"}).status_code == 200
+
+
+def test_members_are_told_the_schema_and_a_wrong_reply_is_mended(tmp_path):
+    replies = ["It is big.", '{"city": "Bern", "people": 3}']
+    with upstream(lambda number, body: replies[number]) as server:
+        agents = {"one": {"model": "openai/m", "base_url": server.url, "api_key": "none"}}
+        with serving(settings(tmp_path, agents=agents)) as served:
+            answer = ask(served.url, "agent/one", response_format=FORM).json()
+    assert json.loads(answer["choices"][0]["message"]["content"])["people"] == 3
+    first, second = server.bodies
+    assert json.dumps(SCHEMA) in first["messages"][-1]["content"]
+    assert [message["role"] for message in second["messages"]][-2:] == ["assistant", "user"]
+    assert "no JSON value could be read" in second["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}, 400),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "http://127.0.0.1:9/"}}}, 400),
+        ({"type": "yaml"}, 422),
+        ("json", 422),
+    ],
+)
+def test_a_wrong_format_is_refused(json_url, form, status):
+    assert ask(json_url, response_format=form).status_code == status

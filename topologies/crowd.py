@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eot.types import Exchange, ShadowVerdict, Thought, Verdict
-from scoring import Ballot, choices_in, read_answer, read_as_published, vote, vote_as_published
+from scoring import (
+    Ballot,
+    NoJsonError,
+    choices_in,
+    json_in,
+    read_answer,
+    read_as_published,
+    schema_check,
+    vote,
+    vote_as_published,
+)
 from topologies.council import Council
 
 
@@ -14,7 +24,18 @@ def read(text: str, exchange: Exchange) -> str | None:
     if exchange.mode == "eot-compat":
         return read_as_published(text, exchange.kind)
     question = exchange.question
+    if exchange.kind == "json" and json_fault(text, question.json_schema):
+        return None
     return read_answer(text, exchange.kind, question.choices or choices_in(question.text))
+
+
+def json_fault(text: str, schema: str) -> str:
+    """Why this text holds no JSON value that fits the schema, or "" when it does."""
+    try:
+        value = json_in(text)
+    except NoJsonError as fault:
+        return str(fault)
+    return schema_check(schema)(value) if schema else ""
 
 
 def decide(exchange: Exchange, council: Council) -> Verdict:
@@ -58,4 +79,12 @@ def _ballot(thought: Thought, council: Council, share: float = 1.0, suffix: str 
 def _poll(ballots: Sequence[Ballot], exchange: Exchange, council: Council) -> Verdict:
     if exchange.mode == "eot-compat":
         return vote_as_published(ballots)
-    return vote(ballots, method=council.vote, kind=exchange.kind, embed=council.embed, wsdm=council.wsdm)
+    schema = exchange.question.json_schema
+    return vote(
+        ballots,
+        method=council.vote,
+        kind=exchange.kind,
+        embed=council.embed,
+        wsdm=council.wsdm,
+        fits=lambda value: not schema or not schema_check(schema)(value),
+    )

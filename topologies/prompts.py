@@ -63,7 +63,8 @@ def question_text(question: Question, kind: Kind, words: Language) -> str:
 
 def _ask(question: Question, kind: Kind, words: Language) -> str:
     """How to finish, so that the answer can be read."""
-    return words.ask[kind].format(letters="/".join(question.choices or choices_in(question.text)))
+    letters = "/".join(question.choices or choices_in(question.text))
+    return words.ask[kind].format(letters=letters, schema=question.json_schema or "{}")
 
 
 def _reconsider(exchange: Exchange, seat: str, peers: list[Thought], words: Language, mark: str) -> str:

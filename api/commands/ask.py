@@ -24,7 +24,7 @@ def ask(
     mode: Annotated[str | None, typer.Option(help="default, or eot-compat: the rules of the published code.")] = None,
     quorum: Annotated[int | None, typer.Option(help="Agents that must answer. [default: half of the seats]")] = None,
     kind: Annotated[
-        str | None, typer.Option(help="number, choice, yesno or open. [default: read from the question]")
+        str | None, typer.Option(help="number, choice, yesno, open or json. [default: read from the question]")
     ] = None,
     choice: Annotated[
         list[str] | None, typer.Option(help="A choice, once for each: --choice A=red --choice B=blue")

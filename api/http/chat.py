@@ -102,11 +102,14 @@ def ask_of(body: ChatRequest, settings: Settings) -> Ask:
     council = _council(body.model, settings)
     if talk.is_task and not body.model.startswith(AGENT):
         council = alone(settings.serve.task_agent or settings.councils["default"].agents[-1])
+    form = body.response_format.fields if body.response_format else {}
     if len(council.agents) > 1:
-        return Ask(talk.question(), council, _seed(body))
+        return Ask(talk.question(**form), council, _seed(body))
     wanted = {"temperature": body.temperature, "top_p": body.top_p, "stop": tuple(body.stops) or None}
     wanted["max_tokens"] = body.max_completion_tokens or body.max_tokens
     sampling = {name: value for name, value in wanted.items() if value is not None}
+    if form:
+        return Ask(talk.question(**form), council, _seed(body), (), sampling)
     return Ask(talk.question(kind="open"), council, _seed(body), talk.messages, sampling)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.conversation import IMAGE_LEFT_OUT, Conversation, conversation
 from api.outcome import Outcome
+from eot.errors import QuestionError
+from scoring import schema_check
 
 
 class Asked(BaseModel):
@@ -50,6 +53,29 @@ class JsonSchema(Asked):
 class ResponseFormat(Asked):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What it makes of a question."""
+        if self.type == "text":
+            return {}
+        told = self.json_schema.schema_ if self.json_schema and self.type == "json_schema" else None
+        return json_question({"type": "object"} if told is None else told)
+
+
+def json_question(schema: dict[str, Any]) -> dict[str, Any]:
+    """A question's fields where the answer is to fit this schema.
+
+    Raises:
+        QuestionError: it is none, or not one that is taken here.
+    """
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        raise QuestionError("the JSON schema is not valid JSON, or is nested too deeply") from None
+    schema_check(text)
+    return {"kind": "json", "json_schema": text}
 
 
 StopTexts = Annotated[list[str], Field(max_length=4)]
