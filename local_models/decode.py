@@ -18,9 +18,12 @@ from torch import Tensor
 class Sampled(Protocol):
     """How a row draws its tokens, and from which random numbers."""
 
-    temperature: float
-    top_p: float
-    draws: random.Random
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def draws(self) -> random.Random: ...
 
 
 @dataclass(eq=False)
@@ -39,33 +42,51 @@ class Row:
     top_logprobs: int = 0
 
 
+class Lane:
+    """One model's side of a batch: what it has read lies in its cache, what it is to read next in `ids`."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad: int) -> None:
+        from transformers import DynamicCache  # noqa: PLC0415  (seconds)
+
+        self.model = model
+        self.ids, self.mask = left_padded(prompts, pad, model.device)
+        self.cache = DynamicCache(config=model.config)
+
+    def logits(self) -> Tensor:
+        """Read on; return the logits of each row's next token, B V."""
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -self.ids.shape[1] :]  # B T: padding takes no position
+        return self.model(  # type: ignore[no-any-return]
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def go_on(self, tokens: Tensor, keep: list[int]) -> None:
+        """Take each row's next token (B); only the rows at the places `keep` stay."""
+        device = self.mask.device
+        if len(keep) < len(tokens):
+            index = torch.tensor(keep, device=device, dtype=torch.long)
+            self.mask = self.mask[index]
+            self.cache.batch_select_indices(index)
+            tokens = tokens[index.to(tokens.device)]
+        self.ids = tokens[:, None].to(device)  # B 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(keep), 1)], dim=1)
+
+
 @torch.inference_mode()
 def decode(model: Any, rows: Sequence[Row], pad: int) -> None:
     """Generate for all rows until none goes on."""
-    from transformers import DynamicCache  # noqa: PLC0415  (seconds)
-
     alive = list(rows)
-    ids, mask = left_padded([row.prompt for row in alive], pad, model.device)
-    cache = DynamicCache(config=model.config)
+    lane = Lane(model, [row.prompt for row in alive], pad)
     while alive:
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # B T: padding takes no position
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]  # B V
+        logits = lane.logits()  # B V
         tokens = choose(logits, alive)
         keep = _hand_over(logits, tokens, alive)
-        if len(keep) < len(alive):
-            alive = [alive[row] for row in keep]
-            index = torch.tensor(keep, device=mask.device, dtype=torch.long)
-            tokens, mask = tokens[index], mask[index]
-            cache.batch_select_indices(index)
-        ids = tokens[:, None]  # B 1
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+        lane.go_on(tokens, keep)
+        alive = [alive[row] for row in keep]
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,13 +64,17 @@ class TransformersEngine:
         self._batches.refuse_closed()
         return await self._run(text_ids(self.tokenizer, prompt), sampling, hear)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What a reply of these tokens says."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
     async def close(self) -> None:
         await self._batches.close()
         self.model = self.tokenizer = None
 
     async def _run(self, prompt: list[int], sampling: Sampling, hear: Hear | None) -> Generation:
         limit = min(room(prompt, self.context_tokens, self.name), sampling.max_tokens)
-        return await self._batches.told(_Request(prompt, sampling, limit, self.tokenizer, self.ends), hear)
+        return await self._batches.told(_Request(prompt, sampling, limit, self.text, self.ends), hear)
 
     def _decode(self, requests: Sequence[_Request]) -> None:
         from local_models.decode import decode  # noqa: PLC0415  (imports torch)
@@ -82,10 +85,16 @@ class TransformersEngine:
 class _Request(Request[int]):
     """A request to one model."""
 
-    def __init__(self, prompt: list[int], sampling: Sampling, limit: int, tokenizer: Any, ends: frozenset[int]) -> None:
-        self._written = partial(tokenizer.decode, skip_special_tokens=True)
-        super().__init__(sampling, limit, self._written, input_tokens=len(prompt))
-        self._prompt, self._ends = prompt, ends
+    def __init__(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        limit: int,
+        text: Callable[[list[int]], str],
+        ends: frozenset[int],
+    ) -> None:
+        super().__init__(sampling, limit, text, input_tokens=len(prompt))
+        self._prompt, self._text, self._ends = prompt, text, ends
 
     def row(self) -> Any:
         from local_models.decode import Row  # noqa: PLC0415  (imports torch)
@@ -101,8 +110,8 @@ class _Request(Request[int]):
         )
 
     def _take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...]) -> bool:
-        others = tuple((self._written([other]), value) for other, value in top)
-        told = TokenLogprob(self._written([token]), logprob, others) if top else None
+        others = tuple((self._text([other]), value) for other, value in top)
+        told = TokenLogprob(self._text([token]), logprob, others) if top else None
         return self.take(token, told, ended=token in self._ends)
 
 
