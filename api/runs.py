@@ -38,7 +38,7 @@ class Run:
         self.result: Result | None = None
         self.fault: Exception | None = None
         self.log: list[tuple[int, Event]] = []
-        self._watch = watch
+        self._watches = [watch]
         self._told = 0
         self._news = asyncio.Event()
         self._stopper = Stopper()
@@ -55,6 +55,10 @@ class Run:
             raise self.fault
         assert self.result is not None
         return self.result
+
+    def watched_by(self, watch: Watch) -> None:
+        """Hand every event from now on to this watcher too."""
+        self._watches.append(watch)
 
     def when_ended(self, then: Callable[[], None]) -> None:
         self._task.add_done_callback(lambda _: then())
@@ -109,7 +113,8 @@ class Run:
             self.log = [entry for entry in self.log if not _is_piece(entry[1], turn.agent, turn.round)]
         self._told += 1
         self.log.append((self._told, event))
-        self._watch(event)
+        for watch in self._watches:
+            watch(event)
         self._wake()
 
     def _wake(self) -> None:

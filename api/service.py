@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from api.asks import Ask
 from api.compose import House
 from api.http.errors import ApiError
+from api.keys import Keyring
+from api.limits import Limits
 from api.observing import Observing
 from api.runs import Run, Runs
 from api.store import open_store
@@ -23,6 +26,8 @@ class Service:
         self.observing = Observing(otel=settings.serve.otel)
         self.house = House(settings, observe=self.observing.call)
         self.store = open_store(settings.serve.store, settings.home)
+        self.keyring = Keyring(self.store)
+        self.limits = Limits(self.store, self.keyring)
         self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
         self.draining = False
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
@@ -35,6 +40,7 @@ class Service:
         for run in list(self.runs.live.values()):
             run.stop()
         await asyncio.gather(*(run.wait() for run in self.runs.live.values()), return_exceptions=True)
+        await self.limits.close()
         await self.house.close()
         await self.store.close()
         await self.observing.close()
@@ -48,7 +54,10 @@ class Service:
     ) -> Run:
         """Begin a run, unless this process is on its way out (`Runs.start` says what the words mean)."""
         self.refuse_when_draining()
-        return await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job)
+        ask = replace(ask, council=await self.limits.within_budget(owner, ask.council))
+        run = await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job)
+        run.watched_by(self.limits.charging(owner, run.stop))
+        return run
 
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""

@@ -15,8 +15,10 @@ import uvicorn
 from api.compose import secrets_of
 from api.defaults import with_defaults
 from api.http.app import create_app
+from api.keys import Keyring, is_loopback
 from api.logs import configure
 from api.service import Service
+from api.store import open_store
 from eot.errors import InputError
 from eot.settings import ServeSettings, Settings, load
 
@@ -76,14 +78,34 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
 
     Raises:
         SettingsError: the file is wrong.
-        InputError: the address cannot be listened on.
+        InputError: the address cannot be listened on, or needs a key to exist.
     """
     settings = with_defaults(load(config))
     given = {key: value for key, value in changes.items() if value is not None}
     table = ServeSettings(**(settings.serve.model_dump() | given))
     configure(table.log, table.log_level, secrets_of(settings))
+    settings = settings.model_copy(update={"serve": table})
+    _refuse_open_doors(settings)
     with _listening(table.host, table.port) as listener:
-        server(settings.model_copy(update={"serve": table})).run([listener])
+        server(settings).run([listener])
+
+
+def _refuse_open_doors(settings: Settings) -> None:
+    """Without a key anyone could spend the operator's money: then nobody but this machine may reach the server."""
+    host = settings.serve.host
+    if not is_loopback(host) and not asyncio.run(_any_key(settings)):
+        raise InputError(
+            f"no key exists, and {host} can be reached from elsewhere: make one with `eot keys create NAME`, "
+            "or listen on 127.0.0.1"
+        )
+
+
+async def _any_key(settings: Settings) -> bool:
+    store = open_store(settings.serve.store, settings.home)
+    try:
+        return await Keyring(store).exist()
+    finally:
+        await store.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:

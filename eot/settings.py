@@ -117,6 +117,10 @@ class ServeSettings(_Table):
     """Where runs, files, batches and keys are kept: redis://HOST:PORT/0 for many machines. Unset: SQLite in `home`."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
+    max_body_mb: Count = 20
+    """Mebibytes of a request's body; one that is larger is refused before it is read."""
+    max_file_mb: Count = 512
+    """The same where a file is brought."""
     log: Literal["auto", "json", "text"] = "auto"
     """One JSON object a line, or plain lines; auto: plain on a terminal."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

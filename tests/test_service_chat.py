@@ -236,7 +236,7 @@ def test_when_the_client_goes_the_calls_upstream_are_cut_within_a_second(tmp_pat
         body = json.dumps({"model": "eot/default", "messages": [QUESTION], "stream": stream}).encode()
         with socket.create_connection(("127.0.0.1", served.server.port)) as client:
             client.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\n\r\n" % len(body) + body
             )
             assert trap.asked.wait(30)

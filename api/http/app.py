@@ -9,7 +9,9 @@ from fastapi import FastAPI
 
 from api.http import chat, health, metrics, models
 from api.http.access import Access
+from api.http.body import BodyLimit
 from api.http.errors import add_error_handlers
+from api.http.keys import Gate
 from api.http.request_id import RequestId
 from api.service import Service
 from eot import __version__
@@ -36,7 +38,10 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_error_handlers(app)
-    app.add_middleware(Access, service.observing.metrics, traced=service.settings.serve.otel)
+    table = service.settings.serve
+    app.add_middleware(BodyLimit, table.max_body_mb << 20, table.max_file_mb << 20)
+    app.add_middleware(Gate, service.keyring, service.limits, table.host)
+    app.add_middleware(Access, service.observing.metrics, traced=table.otel)
     app.add_middleware(RequestId)  # added last: the outermost
     for surface in (health, metrics, models, chat):
         app.include_router(surface.router)

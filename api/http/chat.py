@@ -14,6 +14,7 @@ from api.asks import AGENT, Ask, alone, council_of
 from api.http.chat_stream import Chat, chat_frames, final, think, usage_of
 from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from api.http.errors import ApiError, ErrorEnvelope
+from api.http.keys import Calling
 from api.http.service import Serving
 from api.http.sse import EventStream, unless_gone
 from api.outcome import outcome
@@ -35,12 +36,12 @@ router = APIRouter(prefix="/v1", tags=["chat"])
         429: {"model": ErrorEnvelope},
     },
 )
-async def chat_completions(body: ChatRequest, request: Request, service: Serving) -> Response:
+async def chat_completions(body: ChatRequest, request: Request, service: Serving, caller: Calling) -> Response:
     """Put a conversation to a council (`eot/NAME`) or to an agent alone (`agent/NAME`)."""
     if body.stream:
-        chat = await begin_chat(service, body)
+        chat = await begin_chat(service, body, owner=caller.id)
         return EventStream(chat_frames(chat, service.settings.serve))
-    completion = await unless_gone(request, complete_chat(service, body))
+    completion = await unless_gone(request, complete_chat(service, body, owner=caller.id))
     return JSONResponse(completion.model_dump(mode="json"))
 
 
