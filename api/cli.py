@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import ask, config, eval, keys, models, serve, vote  # noqa: A004 - the command's name
+from api.commands import ask, config, eval, gate, keys, models, serve, vote  # noqa: A004 - the command's name
 from eot import __version__
 from eot.errors import EotError
 from eot.text import clean
@@ -27,6 +27,7 @@ app.command("eval")(eval.eval_)
 app.command("serve")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(gate.app, name="gate")
 app.add_typer(config.app, name="config")
 
 

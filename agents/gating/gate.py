@@ -1,0 +1,138 @@
+"""The gate: a question's vector in, whom to ask out. Kept in one file without pickles."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.gating.choose import top_k, top_p
+from agents.gating.examples import Examples, Floats
+from agents.gating.knn import NEIGHBOURS, Knn
+from agents.gating.softmax import Linear, train
+from eot.errors import InputError
+
+Method = Literal["knn", "linear"]
+READ_CHARACTERS = 600
+"""How much of a question is embedded: its beginning says what sort it is, and long prompts cost time."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Whom to ask, best first, and every agent's expected reward in 0..1."""
+
+    agents: tuple[str, ...]
+    expected: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`model` gives expected rewards from vectors made by the embedding model named `embedder`."""
+
+    agents: tuple[str, ...]
+    model: Knn | Linear
+    embedder: str
+    learnt_from: int
+
+    def expected(self, vectors: Floats) -> Floats:
+        """vectors[Q, d] of unit length -> expected rewards[Q, M], agents in the order of `agents`.
+
+        Raises:
+            InputError: the vectors come from another embedding model.
+        """
+        known = self.model.vectors if isinstance(self.model, Knn) else self.model.weights.T
+        if vectors.shape[1] != known.shape[1]:
+            raise InputError(
+                f"the gate was trained on vectors of {known.shape[1]} numbers by {self.embedder}, and these have "
+                f"{vectors.shape[1]}; set embed.model to that model, or train the gate again"
+            )
+        return self.model.expected(vectors)
+
+    def pick(self, vector: Floats, among: Sequence[str], *, most: int, wanted: float | None = None) -> Pick:
+        """Whom of `among` to ask: the `most` best, or with `wanted` as few as make a right answer that likely.
+
+        Raises:
+            InputError: the gate knows none of them.
+        """
+        row = self.expected(vector[None])[0]
+        expected = {name: float(row[self.agents.index(name)]) for name in among if name in self.agents}
+        if not expected:
+            raise InputError(f"the gate knows {', '.join(self.agents)}, and none of {', '.join(among)}")
+        names, values = list(expected), np.array(list(expected.values()))
+        places = top_k(values, most) if wanted is None else top_p(values, wanted, most)
+        return Pick(tuple(names[place] for place in places), expected)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a gate is made: `neighbours` for kNN; `noise` and `balance` for the linear gate (`agents.gating.softmax`)."""
+
+    method: Method = "knn"
+    neighbours: int = NEIGHBOURS
+    noise: float = 0.0
+    balance: float = 0.0
+    seed: int = 0
+
+
+def fit(found: Examples, vectors: Floats, embedder: str, recipe: Recipe | None = None) -> Gate:
+    """A gate from examples and the vectors of their questions, [N, d] of unit length, made by the model `embedder`."""
+    recipe = recipe or Recipe()
+    vectors = np.asarray(vectors, dtype=np.float64)
+    if recipe.method == "knn":
+        model: Knn | Linear = Knn(vectors, found.rewards, recipe.neighbours)
+    else:
+        model = train(vectors, found.rewards, noise=recipe.noise, balance=recipe.balance, seed=recipe.seed)
+    return Gate(found.agents, model, embedder, len(found))
+
+
+def save(gate: Gate, path: Path) -> None:
+    """Write the gate, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    model = gate.model
+    arrays: dict[str, Any]
+    said: dict[str, Any] = {"agents": gate.agents, "embedder": gate.embedder, "learnt_from": gate.learnt_from}
+    if isinstance(model, Knn):
+        said |= {"method": "knn", "neighbours": model.neighbours}
+        arrays = {"vectors": model.vectors.astype(np.float32), "rewards": model.rewards.astype(np.float32)}
+    else:
+        said |= {"method": "linear"}
+        arrays = {"weights": model.weights, "bias": model.bias}
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez_compressed(file, said=np.array(json.dumps(said)), **arrays)
+        part.replace(path)
+    except OSError as fault:
+        part.unlink(missing_ok=True)
+        raise InputError(f"the gate cannot be written to {path}: {fault.strerror}") from fault
+
+
+def load(path: Path) -> Gate:
+    """Read a gate. Runs no code that a file brings along.
+
+    Raises:
+        InputError: there is none, or the file is no gate.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            said = json.loads(str(kept["said"]))
+            arrays = {name: kept[name].astype(np.float64) for name in kept.files if name != "said"}
+        model: Knn | Linear
+        if said["method"] == "knn":
+            model = Knn(arrays["vectors"], arrays["rewards"], int(said["neighbours"]))
+        else:
+            model = Linear(arrays["weights"], arrays["bias"])
+        return Gate(tuple(said["agents"]), model, str(said["embedder"]), int(said["learnt_from"]))
+    except FileNotFoundError:
+        raise InputError(f"there is no gate {path.stem!r}: train one with `eot gate train {path.stem} FILE`") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as fault:
+        raise InputError(f"{path} is no gate of eot, or is damaged; train it again") from fault

@@ -1,0 +1,195 @@
+"""What `eot gate` does: read scored questions, train a gate, keep it, and say what it is worth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, examples, fit, load, save
+from agents.gating.examples import Floats
+from api.compose import embedder
+from api.report import one_line
+from eot.errors import AnswersError, InputError
+from eot.settings import Settings
+from eot.settings import load as load_settings
+from eot.text import clean
+from evaluation.datasets import read_questions
+from evaluation.gating import GateReport, judge
+from evaluation.results import Row
+from evaluation.statistics import Interval
+from scoring.json_rows import json_rows
+
+_SHAPE = 'a row is {"question": ..., "scores": {AGENT: 0 to 1, ...}}'
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to learn from: scored rows, or the results of an `eot eval` and its questions."""
+
+    name: str
+    file: Path
+    questions: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A kept gate, the scored questions it is judged on, and what asking each agent costs."""
+
+    name: str
+    file: Path
+    questions: Path | None = None
+    costs: Path | None = None
+
+
+def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
+    """Judge the gate on a fifth that it has not seen, then train it on everything and keep it.
+
+    Raises:
+        AnswersError: a row cannot be read; names file and line.
+        InputError: too little to learn from, or the gate cannot be written.
+        MissingExtraError, WeightsError: there is nothing to embed questions with.
+    """
+    settings = load_settings(config)
+    found = read_examples(asked.file, asked.questions)
+    vectors = embed_questions(found.questions, settings)
+    order = np.random.default_rng(asked.recipe.seed).permutation(len(found))
+    held, kept = np.split(order, [max(1, round(_HELD_OUT * len(found)))])
+    taught, test = _part(found, kept), _part(found, held)
+    tried = fit(taught, vectors[kept], settings.embed.model, asked.recipe)
+    report = judge({asked.recipe.method: tried}, taught, test, vectors[held])
+    save(fit(found, vectors, settings.embed.model, asked.recipe), gate_path(settings, asked.name))
+    show(report, as_json=as_json)
+
+
+def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None:
+    """Judge a kept gate on scored questions that it was not trained on.
+
+    Raises:
+        AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`.
+    """
+    settings = load_settings(config)
+    gate = load(gate_path(settings, judging.name))
+    test = read_examples(judging.file, judging.questions).of(gate.agents)
+    taught = Examples((), gate.agents, _rewards(gate))
+    vectors = embed_questions(test.questions, settings)
+    show(judge({judging.name: gate}, taught, test, vectors, _costs(judging.costs)), as_json=as_json)
+
+
+def _rewards(gate: Gate) -> Floats:
+    """What it was taught of each agent: its rows where it keeps them, else its bias as a mean."""
+    rewards = getattr(gate.model, "rewards", None)
+    return np.asarray(1 / (1 + np.exp(-gate.model.bias)))[None] if rewards is None else rewards  # type: ignore[union-attr]
+
+
+def gate_path(settings: Settings, name: str) -> Path:
+    """Where the gate of this name lies."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise InputError(f"a gate's name has letters, digits, - and _; read {name!r}")
+    return settings.home / "gates" / f"{name}.npz"
+
+
+def read_examples(file: Path, questions: Path | None) -> Examples:
+    """Scored rows of a file; with `questions`, what `results.jsonl` of an evaluation says of single agents."""
+    return examples(_from_results(file, questions) if questions else _from_rows(file))
+
+
+def _from_rows(file: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for line, value in json_rows(file, _SHAPE):
+        for row in value if isinstance(value, list) else [value]:
+            yield _scored(row, f"{file}, line {line}")
+
+
+def _scored(row: Any, place: str) -> tuple[str, Mapping[str, float]]:
+    question, scores = (
+        (row.get("question") or row.get("text"), row.get("scores")) if isinstance(row, dict) else ("", {})
+    )
+    if not isinstance(question, str) or not question.strip() or not isinstance(scores, dict) or not scores:
+        raise AnswersError(f"{place}: {_SHAPE}; this one is {one_line(json.dumps(row, ensure_ascii=False), 80)}")
+    if wrong := [name for name, score in scores.items() if not isinstance(score, int | float) or not 0 <= score <= 1]:
+        raise AnswersError(f"{place}: the score of {wrong[0]!r} is {scores[wrong[0]]!r}; a score lies in 0..1")
+    return question, scores
+
+
+def _from_results(file: Path, questions: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """A score of 1 or 0 for each single agent on each graded question."""
+    scores: dict[str, dict[str, float]] = {}
+    for line, value in json_rows(file, "a row is a result of `eot eval`"):
+        row = _row(value, f"{file}, line {line}")
+        kind, _, agent = row.system.partition(":")
+        if kind == "single" and row.correct is not None:
+            scores.setdefault(row.question, {})[agent] = float(row.correct)
+    for asked in read_questions(questions):
+        if known := scores.get(asked.question.id):
+            yield asked.question.text, known
+
+
+def _row(value: Any, place: str) -> Row:
+    try:
+        return Row.model_validate(value)
+    except ValueError as fault:
+        raise AnswersError(f"{place}: not a result of `eot eval`") from fault
+
+
+def embed_questions(questions: Sequence[str], settings: Settings) -> Floats:
+    """[N] questions -> float64[N, d], unit length, of the vote's embedding model."""
+    embed = embedder(settings, "emb_a_s")
+    assert embed is not None, "emb_a_s raises where nothing can embed"
+    return np.asarray(embed([question[:READ_CHARACTERS] for question in questions]), dtype=np.float64)
+
+
+def _costs(file: Path | None) -> dict[str, float] | None:
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {str(name): float(cost) for name, cost in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as fault:
+        raise InputError(f'{file} gives no costs; write {{"AGENT": number, ...}}') from fault
+
+
+def _part(found: Examples, places: NDArray[np.intp]) -> Examples:
+    return Examples(tuple(found.questions[place] for place in places), found.agents, found.rewards[places])
+
+
+def show(report: GateReport, *, as_json: bool) -> None:
+    """The report as tables, or as one JSON object."""
+    if as_json:
+        sys.stdout.write(report.model_dump_json() + "\n")
+        return
+    console = Console()
+    table = _table(f"{report.questions} questions that the gate had not seen; learnt from {report.learnt_from}")
+    costly = any(one.cost is not None for one in report.routers)
+    for heading in ("asks", "right %", "to best single", *(["cost"] if costly else [])):
+        table.add_column(heading, justify="left" if heading == "asks" else "right", no_wrap=heading != "asks")
+    for one in report.routers:
+        cost = ["" if one.cost is None else f"{one.cost:.1f}"] if costly else []
+        table.add_row(Text(clean(one.name)), _said(one.reward), _said(one.vs_best, "+"), *cost)
+    console.print(table)
+    table = _table("any of k right")
+    for heading in ("k", "the gate's k", "the k best", "gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in report.preselected:
+        table.add_row(str(row.count), _said(row.routed), _said(row.fixed), _said(row.gain, "+"))
+    console.print(table)
+    console.print(Text(clean(report.verdict), style="bold"), soft_wrap=True)
+
+
+def _table(title: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
+
+
+def _said(interval: Interval, sign: str = "") -> str:
+    return f"{100 * interval.mean:{sign}.1f} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"

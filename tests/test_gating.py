@@ -1,0 +1,117 @@
+"""A gate learns who is good at what, says what it is worth, and claims nothing inside the noise."""
+
+import numpy as np
+import pytest
+
+from agents.gating import Balance, Recipe, examples, fit, load, save, top_k, top_p
+from agents.gating.examples import Examples
+from eot.errors import InputError
+from evaluation.gating import judge
+
+AGENTS = ("maths", "law", "poetry")
+
+
+def world(count, seed, *, skilled=0.9, other=0.3):
+    """Questions of three kinds as noisy unit vectors; each agent is good at one kind."""
+    draw = np.random.default_rng(seed)
+    kinds = draw.integers(3, size=count)
+    vectors = np.eye(3, 8)[kinds] + draw.normal(0, 0.15, (count, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    chance = np.where(np.eye(3, dtype=bool)[kinds], skilled, other)
+    rewards = (draw.random((count, 3)) < chance).astype(float)
+    return Examples(tuple(f"q{at}" for at in range(count)), AGENTS, rewards), vectors
+
+
+@pytest.mark.parametrize("recipe", [Recipe(neighbours=30), Recipe("linear"), Recipe("linear", noise=0.5)], ids=str)
+def test_a_gate_finds_the_specialist_and_its_gain_is_claimed(recipe):
+    taught, seen = world(400, 1)
+    test, unseen = world(300, 2)
+    report = judge({"gate": fit(taught, seen, "e", recipe)}, taught, test, unseen)
+    gate, best, oracle, by_chance = report.routers
+    assert gate.reward.mean == pytest.approx(0.9, abs=0.06)
+    assert gate.vs_best.low > 0.2
+    assert report.verdict.startswith("the gate gate gains")
+    assert by_chance.reward.mean < best.reward.mean + 0.1 < gate.reward.mean < oracle.reward.mean
+    assert report.preselected[0].routed == gate.reward
+    assert report.preselected[1].gain.low > 0
+
+
+def test_where_agents_are_good_at_the_same_things_no_gain_is_claimed():
+    taught, seen = world(400, 1, skilled=0.6, other=0.6)
+    test, unseen = world(300, 2, skilled=0.6, other=0.6)
+    report = judge({"gate": fit(taught, seen, "e")}, taught, test, unseen)
+    assert report.verdict.startswith("no gain of the gate gate can be claimed")
+
+
+def test_a_balance_loss_evens_the_load_and_costs_reward_where_agents_differ_in_quality():
+    draw = np.random.default_rng(5)
+    vectors = draw.normal(size=(600, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rewards = (draw.random((600, 3)) < [0.8, 0.6, 0.55]).astype(float)
+    taught = Examples(("q",) * 600, AGENTS, rewards)
+    loose, even = (fit(taught, vectors, "e", Recipe("linear", balance=by)).expected(vectors) for by in (0.0, 10.0))
+
+    def spread(expected):
+        return np.bincount(expected.argmax(axis=1), minlength=3).std()
+
+    assert spread(even) < 0.7 * spread(loose)
+    assert rewards[range(600), even.argmax(axis=1)].mean() < rewards[range(600), loose.argmax(axis=1)].mean()
+
+
+def test_an_agent_that_no_neighbour_asked_falls_back_to_what_is_known_of_it_elsewhere():
+    taught, seen = world(200, 3)
+    rewards = taught.rewards.copy()
+    near = seen[:, 0] > 0.7
+    rewards[near, 1] = np.nan
+    gate = fit(Examples(taught.questions, AGENTS, rewards), seen, "e", Recipe(neighbours=20))
+    expected = gate.expected(np.eye(1, 8))[0]
+    assert not np.isnan(expected).any()
+    assert expected[1] == pytest.approx(np.nanmean(rewards[:, 1]), abs=0.05)
+
+
+def test_harder_questions_are_put_to_more_agents():
+    assert top_p(np.array([0.2, 0.95, 0.3]), 0.9, 3) == [1]
+    assert top_p(np.array([0.6, 0.7, 0.2]), 0.85, 3) == [1, 0]
+    assert top_p(np.array([0.1, 0.2, 0.1]), 0.9, 2) == [1, 0]
+    assert top_k(np.array([0.5, 0.7, 0.5]), 2) == [1, 0]
+
+
+def test_a_bias_on_selection_keeps_to_the_target_shares():
+    balance = Balance([0.5, 0.3, 0.2])
+    draw = np.random.default_rng(0)
+    asked = [balance.pick(np.array([0.9, 0.6, 0.5]) + 0.1 * draw.random(3), 1)[0] for _ in range(4000)]
+    assert np.bincount(asked[1000:]) / 3000 == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe("linear")], ids=str)
+def test_a_gate_survives_its_file(tmp_path, recipe):
+    taught, seen = world(400, 1)
+    gate = fit(taught, seen, "minilm", recipe)
+    save(gate, tmp_path / "gates" / "g.npz")
+    again = load(tmp_path / "gates" / "g.npz")
+    assert (again.agents, again.embedder, again.learnt_from) == (AGENTS, "minilm", 400)
+    assert again.expected(seen) == pytest.approx(gate.expected(seen), abs=1e-5)
+    pick = again.pick(np.eye(1, 8)[0], ["law", "maths", "stranger"], most=1)
+    assert pick.agents == ("maths",)
+    assert set(pick.expected) == {"law", "maths"}
+
+
+def test_what_cannot_work_is_refused_with_what_would_be_right(tmp_path):
+    taught, seen = world(100, 1)
+    gate = fit(taught, seen, "minilm")
+    with pytest.raises(InputError, match=r"vectors of 8 numbers by minilm.*train the gate again"):
+        gate.expected(np.eye(1, 3))
+    with pytest.raises(InputError, match="none of stranger"):
+        gate.pick(np.eye(1, 8)[0], ["stranger"], most=1)
+    with pytest.raises(InputError, match="there is no gate 'g': train one"):
+        load(tmp_path / "g.npz")
+    for content in (b"", b"PK\x03\x04 no archive", b"\x93NUMPY"):
+        (tmp_path / "g.npz").write_bytes(content)
+        with pytest.raises(InputError, match="is no gate of eot, or is damaged"):
+            load(tmp_path / "g.npz")
+    with pytest.raises(InputError, match="3 scored questions are too few"):
+        examples([("q", {"a": 1.0})] * 3)
+    with pytest.raises(InputError, match=r"row 1: the score of a is 7"):
+        examples([("q", {"a": 7.0})] * 12)
+    with pytest.raises(InputError, match="nobody scored zed; scored are maths"):
+        taught.of(["zed"])
