@@ -11,6 +11,7 @@ from api.http import chat, health, metrics, models
 from api.http.access import Access
 from api.http.body import BodyLimit
 from api.http.errors import add_error_handlers
+from api.http.idempotency import Idempotency
 from api.http.keys import Gate
 from api.http.request_id import RequestId
 from api.service import Service
@@ -39,6 +40,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     add_error_handlers(app)
     table = service.settings.serve
+    app.add_middleware(Idempotency, service.store.answers)
     app.add_middleware(BodyLimit, table.max_body_mb << 20, table.max_file_mb << 20)
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
     app.add_middleware(Access, service.observing.metrics, traced=table.otel)

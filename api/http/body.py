@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,12 +38,18 @@ class BodyLimit:
                 raise HTTPException(413, headers={"connection": "close"})  # there may be no end to it
             return message
 
-        await self._app(scope, counting, send)
+        try:
+            await self._app(scope, counting, send)
+        except HTTPException as fault:  # raised to one of our layers: the routes have answered theirs
+            if fault.status_code != 413:
+                raise
+            await answer(_too_large(limit, fault.headers))(scope, receive, send)
 
 
-def _too_large(limit: int) -> ApiError:
+def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> ApiError:
     return ApiError(
         413,
         f"the body is too large: at most {limit / 2**20:,.0f} MiB are taken here",
         code="body_too_large",
+        headers=headers,
     )
