@@ -97,7 +97,14 @@ class HostedAgent:
 
     async def is_priced(self) -> bool:
         """Whether what a call costs can be known."""
-        return (await asyncio.to_thread(self._cost, 1_000, 1_000)) is not None
+        return await self.known_prices() is not None
+
+    async def known_prices(self) -> Prices | None:
+        """What a million tokens cost, as far as a small call shows it; None when nobody knows."""
+        read, written = await asyncio.to_thread(lambda: (self._cost(1_000, 0), self._cost(1_000, 1_000)))
+        if read is None or written is None:
+            return None
+        return Prices(input_usd_per_million=1_000 * read, output_usd_per_million=1_000 * max(0.0, written - read))
 
     @property
     def _who(self) -> str:

@@ -11,6 +11,7 @@ from redis_server import RedisServer
 
 from api.store import Answer, Batch, Counts, File, Item, Key, Outcome, Run, open_store
 from eot.errors import InputError, SettingsError
+from eot.types import Usage
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +209,22 @@ async def test_after_a_drop_nothing_is_there_and_a_late_end_is_refused(store):
     assert await store.items.window("b", 10) == []
 
 
-async def test_batches_that_have_not_ended_are_listed_oldest_first(store):
+async def test_what_items_spent_is_added_up_once(store):
+    await store.items.add("b", items(1, 3))
+    paid = Usage(calls=3, input_tokens=10, output_tokens=4, cost_usd=0.125)
+    for _ in range(2):
+        await store.items.finish("b", done(1).model_copy(update={"usage": paid}))
+        await store.items.finish("b", done(2).model_copy(update={"usage": Usage(calls=2, cost_usd=None)}))
+    counts = await store.items.counts("b")
+    assert counts == Counts(total=3, completed=2, calls=5, input_tokens=10, output_tokens=4, usd=0.125, unpriced=1)
+
+
+async def test_batches_that_were_not_retired_are_listed_oldest_first(store):
     rows = [Batch(id=f"b{k}", endpoint="/v1/runs", input_file_id="f", created=10.0 + k) for k in range(4)]
     for row in rows:
         assert await store.batches.save_new(row) is None
-    await store.batches.change("b1", lambda row: row.model_copy(update={"status": "completed"}))
+    await store.batches.change("b3", lambda row: row.entered("completed"))
+    await store.batches.retire("b1")
     assert [row.id for row in await store.batches.active()] == ["b0", "b2", "b3"]
     assert [row.id for row in await store.batches.active()] == ["b0", "b2", "b3"]
     assert len(await store.batches.page("")) == 4

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from api.store.areas import Area, Batches, Files, Runs, Store
 from api.store.redis import RedisBackend
@@ -11,6 +14,7 @@ from api.store.rows import (
     Answer,
     Batch,
     Counts,
+    Estimate,
     Fault,
     File,
     Finished,
@@ -25,11 +29,13 @@ from eot.errors import SettingsError
 
 __all__ = [
     "ENDED",
+    "STORE_FAULTS",
     "Answer",
     "Area",
     "Batch",
     "Batches",
     "Counts",
+    "Estimate",
     "Fault",
     "File",
     "Files",
@@ -44,6 +50,9 @@ __all__ = [
     "open_store",
 ]
 
+
+STORE_FAULTS = (sqlite3.Error, RedisError, OSError)
+"""What a backend raises when it is full, gone or too slow. Nothing of what was asked was done then, or all of it."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
-from api.store.rows import ENDED, Answer, Batch, File, Key, Row, Run
+from api.store.rows import Answer, Batch, File, Key, Row, Run
 
 R = TypeVar("R", bound=Row)
 
@@ -88,25 +88,23 @@ class Files(Area[File]):
 
 
 class Batches(Area[Batch]):
-    """Batches; those that have not ended are listed a second time, so that nobody need look through the others."""
+    """Batches. Those with something left to be done are listed once more: nobody looks through the others."""
 
     async def save_new(self, row: Batch, expires: float | None = None) -> Batch | None:
         await self._documents.put("active", row.id, row.id, created=row.created)
         return await super().save_new(row, expires)
 
     async def active(self) -> list[Batch]:
-        """Batches that have not ended, oldest first."""
+        """Batches that were not retired, oldest first."""
         ids: list[str] = []
         while page := await self._documents.page("active", None, 500, ids[-1] if ids else None):
             ids += page
-        found: list[Batch] = []
-        for id_ in reversed(ids):
-            row = await self.load(id_)
-            if row and row.status in ENDED:
-                await self._documents.delete("active", id_)
-            elif row:  # else: its description is about to be written
-                found.append(row)
-        return found
+        rows = [await self.load(id_) for id_ in reversed(ids)]
+        return [row for row in rows if row]  # one without a description is about to get it
+
+    async def retire(self, id_: str) -> None:
+        """Nothing is left to be done for this batch."""
+        await self._documents.delete("active", id_)
 
 
 class Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from api.store.rows import Counts, Finished, Item, Outcome
+from api.store.rows import Counts, Finished, Item, Outcome, spent_by
 
 _PARTS = ("todo", "ended", "names", "ids", "requests", "outcomes", "counts")
 
@@ -37,6 +37,9 @@ if won == 1 then
     redis.call('ZADD', ended, line, line)
     redis.call('HDEL', requests, line)
     redis.call('HINCRBY', counts, ok == '1' and 'completed' or 'failed', 1)
+    for at = 5, #ARGV, 2 do
+        redis.call('HINCRBYFLOAT', counts, ARGV[at], ARGV[at + 1])
+    end
     if window > 0 then
         following = tonumber(redis.call('ZRANGE', todo, window - 1, window - 1)[1]) or -1
     end
@@ -84,7 +87,8 @@ class RedisItems:
         return [int(line) for line in await self._client.zrange(_key(batch, "todo"), 0, size - 1)]
 
     async def finish(self, batch: str, outcome: Outcome, window: int = 0) -> Finished:
-        args = [outcome.line, int(outcome.ok), outcome.body, window]
+        spent = [word for name, amount in spent_by(outcome.usage).items() if amount for word in (name, amount)]
+        args = [outcome.line, int(outcome.ok), outcome.body, window, *spent]
         won, following, left = await self._finish(keys=_ending(batch), args=args)
         return Finished(won=bool(won), next_line=following if following >= 0 else None, left=left)
 

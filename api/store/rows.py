@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from eot.types import Frozen
+from eot.types import Frozen, Usage
 
 RunStatus = Literal["running", "completed", "failed", "stopped"]
 BatchStatus = Literal[
@@ -49,9 +49,16 @@ class File(Row):
 
 
 class Counts(Frozen):
+    """How far a batch is and what it has spent: `usd` without the items whose price nobody knows, which are counted."""
+
     total: int = 0
     completed: int = 0
     failed: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
 
     @property
     def left(self) -> int:
@@ -67,8 +74,31 @@ class Fault(Frozen):
     param: str | None = None
 
 
+class Estimate(Frozen):
+    """What a batch may take, before it starts: from every first answer agreeing to every round being played.
+
+    Tokens and dollars are those of the worst case; `usd` is None where a price is unknown.
+    """
+
+    calls_least: int = 0
+    calls_most: int = 0
+    input_tokens_most: int = 0
+    output_tokens_most: int = 0
+    usd_most: float | None = 0.0
+
+    def __add__(self, other: Estimate) -> Estimate:
+        unknown = self.usd_most is None or other.usd_most is None
+        return Estimate(
+            calls_least=self.calls_least + other.calls_least,
+            calls_most=self.calls_most + other.calls_most,
+            input_tokens_most=self.input_tokens_most + other.input_tokens_most,
+            output_tokens_most=self.output_tokens_most + other.output_tokens_most,
+            usd_most=None if unknown else (self.usd_most or 0.0) + (other.usd_most or 0.0),
+        )
+
+
 class Batch(Row):
-    """A batch as its maker sees it. `at` has a Unix time for each state that was entered; `eot` is our extension."""
+    """A batch as its maker sees it. `at` has a Unix time for each state that was entered."""
 
     endpoint: str
     input_file_id: str
@@ -82,9 +112,15 @@ class Batch(Row):
     errors: tuple[Fault, ...] = ()
     output_file_id: str | None = None
     error_file_id: str | None = None
+    ending: Literal["completed", "expired"] = "completed"
+    """What it becomes after finalizing; one that is cancelling becomes cancelled."""
     max_usd: float | None = None
     max_calls: int | None = None
-    estimate: Mapping[str, Any] = Field(default_factory=dict)
+    estimate: Estimate | None = None
+
+    def entered(self, status: BatchStatus, **more: Any) -> Batch:
+        """The batch as it is once that status is entered, now."""
+        return self.model_copy(update={"status": status, "at": {**self.at, status: time.time()}, **more})
 
 
 class Item(Frozen):
@@ -97,11 +133,26 @@ class Item(Frozen):
 
 
 class Outcome(Frozen):
-    """How an item ended: `body` is the JSON of its line in the output file, or, where `ok` is false, the error file."""
+    """How an item ended: `body` is the JSON of its line in the output file, or, where `ok` is false, the error file.
+
+    The line's ids are not in it: they are the same whatever the outcome.
+    """
 
     line: int
     ok: bool
     body: str
+    usage: Usage = Usage()
+
+
+def spent_by(usage: Usage) -> dict[str, float]:
+    """A usage by the names of `Counts`."""
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usage.cost_usd or 0.0,
+        "unpriced": int(usage.cost_usd is None),
+    }
 
 
 class Finished(Frozen):

@@ -36,7 +36,8 @@ create unique index if not exists items_by_name on items (batch, custom_id);
 create index if not exists items_left on items (batch, line) where ok is null;
 create table if not exists tallies (
     batch text primary key, total integer not null default 0, completed integer not null default 0,
-    failed integer not null default 0
+    failed integer not null default 0, calls integer not null default 0, input_tokens integer not null default 0,
+    output_tokens integer not null default 0, usd real not null default 0, unpriced integer not null default 0
 ) without rowid;
 create table if not exists buckets (key text primary key, level real not null, at real not null) without rowid;
 create table if not exists sums (

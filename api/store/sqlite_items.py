@@ -5,8 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from api.store.rows import Counts, Finished, Item, Outcome
+from api.store.rows import Counts, Finished, Item, Outcome, spent_by
 from api.store.sqlite_database import Database
+from eot.types import Usage
+
+_COUNTED = tuple(Counts.model_fields)
+_SPENT = tuple(spent_by(Usage()))
 
 
 class SqliteItems:
@@ -35,7 +39,7 @@ class SqliteItems:
             first = "select line from items where batch = ? and ok is null order by line limit ?"
             change = f"update items set ok = ?, body = ? where batch = ? and line in ({first})"  # noqa: S608 - constants
             changed = on.execute(change, (ok, body, batch, batch, limit)).rowcount
-            _count(on, batch, ok=ok, by=changed)
+            _count(on, batch, ok=ok, by=changed, usage=Usage())
             return changed
 
         return await self._database.write(step)
@@ -75,17 +79,19 @@ def _finish(on: sqlite3.Connection, batch: str, outcome: Outcome, window: int) -
     change = "update items set ok = ?, body = ? where batch = ? and line = ? and ok is null"
     won = on.execute(change, (outcome.ok, outcome.body, batch, outcome.line)).rowcount == 1
     if won:
-        _count(on, batch, ok=outcome.ok, by=1)
+        _count(on, batch, ok=outcome.ok, by=1, usage=outcome.usage)
     last = "select line from items where batch = ? and ok is null order by line limit 1 offset ?"
     row = on.execute(last, (batch, window - 1)).fetchone() if won and window else None
     return Finished(won=won, next_line=row[0] if row else None, left=_counts(on, batch).left)
 
 
-def _count(on: sqlite3.Connection, batch: str, *, ok: bool, by: int) -> None:
+def _count(on: sqlite3.Connection, batch: str, *, ok: bool, by: int, usage: Usage) -> None:
     column = "completed" if ok else "failed"
-    on.execute(f"update tallies set {column} = {column} + ? where batch = ?", (by, batch))  # noqa: S608 - constants
+    spent = ", ".join(f"{name} = {name} + ?" for name in _SPENT)
+    change = f"update tallies set {column} = {column} + ?, {spent} where batch = ?"  # noqa: S608 - constants
+    on.execute(change, (by, *spent_by(usage).values(), batch))
 
 
 def _counts(on: sqlite3.Connection, batch: str) -> Counts:
-    row = on.execute("select total, completed, failed from tallies where batch = ?", (batch,)).fetchone()
-    return Counts(total=row[0], completed=row[1], failed=row[2]) if row else Counts()
+    row = on.execute(f"select {', '.join(_COUNTED)} from tallies where batch = ?", (batch,)).fetchone()  # noqa: S608 - constants
+    return Counts(**dict(zip(_COUNTED, row, strict=True))) if row else Counts()

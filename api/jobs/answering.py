@@ -1,0 +1,111 @@
+"""One item answered: within the batch's caps, tried again where that may help, stopped when its batch is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+from api.http.errors import ApiError, as_api_error
+from api.jobs.endpoints import Body, Endpoint, Endpoints, usage_in
+from api.store import Batch, Item, Outcome, Store
+from eot.types import Usage
+
+_WAITS = (2.0, 8.0)
+"""Seconds before an item is tried again: a provider that is down fails whatever is in work, not the whole batch."""
+_PASSING = frozenset({429, 502, 503, 504})
+
+
+@dataclass
+class Answering:
+    """The items in work in this process, by batch."""
+
+    store: Store
+    endpoints: Endpoints
+    in_work: defaultdict[str, set[asyncio.Task[Outcome | None]]] = field(default_factory=lambda: defaultdict(set))
+
+    async def outcome(self, batch: Batch, item: Item) -> Outcome | None:
+        """How the item ended; None when it was stopped, or must wait for others to settle what they spend."""
+        work = asyncio.create_task(self._outcome(batch, item), name=f"{batch.id}:{item.line}")
+        self.in_work[batch.id].add(work)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if (asking := asyncio.current_task()) and asking.cancelling():
+                raise
+            return None
+        finally:
+            self.in_work[batch.id].discard(work)
+            if not self.in_work[batch.id]:
+                del self.in_work[batch.id]
+
+    def stop(self, batch: str) -> None:
+        """End the calls under way for this batch: whatever they would bring, nobody wants it any more."""
+        for work in self.in_work.get(batch, ()):
+            work.cancel()
+
+    @property
+    def batches(self) -> list[str]:
+        return list(self.in_work)
+
+    async def _outcome(self, batch: Batch, item: Item) -> Outcome | None:
+        endpoint, body = self.endpoints[batch.endpoint], json.loads(item.request)
+        match await self._may_begin(batch, item, endpoint, body):
+            case "later":
+                return None
+            case "no":
+                return _outcome(item, 402, "", _CAP_REACHED)
+        run_id = f"batch:{batch.id}:{item.custom_id}"
+        fault = ApiError(500, "not asked")
+        for wait in (*(() if batch.max_calls else _WAITS), None):
+            try:
+                answer = await endpoint.perform(body, batch.owner, run_id)
+            except Exception as caught:  # noqa: BLE001 - whatever happens to an item becomes its error line
+                fault = as_api_error(caught)
+            else:
+                return _outcome(item, 200, run_id, answer)
+            if wait is None or fault.status not in _PASSING:
+                break
+            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        return _outcome(item, fault.status, run_id, fault.envelope)
+
+    async def _may_begin(self, batch: Batch, item: Item, endpoint: Endpoint, body: Body) -> Begin:
+        """Book the calls of the item's worst case; what was spent is settled when it has ended."""
+        if batch.max_calls is None and batch.max_usd is None:
+            return "yes"
+        spent = await self.store.items.counts(batch.id)
+        if batch.max_usd is not None and spent.usd >= batch.max_usd:
+            return "no"
+        if batch.max_calls is None:
+            return "yes"
+        most = (await endpoint.pricing())(body).calls_most
+        if await self.store.counters.reserve(_booked(batch.id), str(item.line), most, batch.max_calls):
+            return "yes"
+        return "no" if spent.calls + most > batch.max_calls else "later"
+
+    async def settle(self, batch: Batch, outcome: Outcome) -> None:
+        """What an item did not spend of its booking is there for the others."""
+        if batch.max_calls is not None and outcome.ok:
+            await self.store.counters.settle(_booked(batch.id), str(outcome.line), outcome.usage.calls)
+
+    async def forget(self, batch: str) -> None:
+        await self.store.counters.forget(_booked(batch))
+
+
+Begin = Literal["yes", "no", "later"]
+
+_CAP_REACHED = ApiError(402, "a cap of the batch was reached before this request", code="budget_spent").envelope
+
+
+def _booked(batch: str) -> str:
+    return f"booked:{batch}"
+
+
+def _outcome(item: Item, status: int, run_id: str, answer: Body) -> Outcome:
+    response = {"status_code": status, "request_id": run_id, "body": answer}
+    text = json.dumps({"response": response, "error": None}, ensure_ascii=False, separators=(",", ":"))
+    ok = status == 200
+    return Outcome(line=item.line, ok=ok, body=text, usage=usage_in(answer) if ok else Usage())

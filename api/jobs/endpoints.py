@@ -1,0 +1,36 @@
+"""What an item of a batch may be: the requests that the HTTP routes take, answered by the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.store import Estimate
+from eot.types import Usage
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One kind of request.
+
+    `check` says what is wrong with a body, or "". `pricing` gives what reckons a body's cost. `perform` answers it:
+    body, owner, run id; what was asked under a run id is not paid twice. It raises ApiError or EotError.
+    """
+
+    check: Callable[[Body], str]
+    pricing: Callable[[], Awaitable[Callable[[Body], Estimate]]]
+    perform: Callable[[Body, str, str], Awaitable[Body]]
+
+
+Endpoints = Mapping[str, Endpoint]
+"""By their path: /v1/chat/completions, ..."""
+
+
+def usage_in(answer: Body) -> Usage:
+    """What an answer says it spent: our field `eot`, one run's or several runs'."""
+    told = answer.get("eot")
+    runs = told if isinstance(told, list) else [told]
+    return sum((Usage.model_validate(run["usage"]) for run in runs if run and run.get("usage")), Usage())

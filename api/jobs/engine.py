@@ -1,0 +1,124 @@
+"""The queue under the jobs: pydocket, in this process's memory or in Redis. What it loses, the sweep queues again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+
+from docket import Docket, Worker
+
+from api.jobs.endpoints import Endpoints
+from api.jobs.sweep import Sweep
+from api.jobs.work import Work
+from api.store import STORE_FAULTS, Store
+
+_log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=10)
+"""After so long without a sign of a worker, what it had in work is given to another."""
+_CHECK = timedelta(milliseconds=20)
+_AGAIN = 1.0
+
+
+class Engine:
+    """Works on the batches of a store until it is stopped. `at_once` items are in work here; 0 leaves all to others.
+
+    `url` is where the queue lies: a Redis that many processes share, or None for this process alone.
+    """
+
+    def __init__(self, store: Store, endpoints: Endpoints, *, url: str | None = None, at_once: int = 16) -> None:
+        self._at_once = at_once
+        self._url = url or f"memory://{uuid.uuid4().hex}"
+        self.sweep = Sweep(store, self.queue, in_all=2 * max(1, at_once))
+        self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look)
+        self._docket: Docket | None = None
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        for name in ("docket.worker", "docket.docket", "docket.execution"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # a line for every item otherwise
+
+    async def queue(self, task: str, batch: str, line: int = 0) -> None:
+        """Queue a task under its own key: one that is queued or in work already stays as it is."""
+        if self._docket is None:
+            return
+        try:
+            await self._docket.add(task, key=f"{task}:{batch}:{line}")(batch, line)
+        except STORE_FAULTS as fault:
+            _log.warning("%s of %s cannot be queued yet: %s", task, batch, type(fault).__name__)
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._forever(self._serve)), asyncio.create_task(self._forever(self._look))]
+
+    async def stop(self, seconds: float = 0.0) -> None:
+        """Give what is in work so long to end, then leave it to whoever comes next."""
+        serve, look = self._tasks
+        self._stopping = True
+        look.cancel()
+        serve.cancel()
+        await asyncio.wait([serve], timeout=max(0.01, seconds))
+        self.work.closing = True
+        for batch in self.work.answering.batches:
+            self.work.answering.stop(batch)
+        await asyncio.gather(serve, look, return_exceptions=True)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """A store that is away for a while must not end the process."""
+        while not self._stopping:  # a worker that was cancelled ends in peace, as if it had not been
+            try:
+                await step()
+            except STORE_FAULTS as fault:
+                _log.warning("jobs wait for the store: %s", type(fault).__name__)
+            except Exception:  # noqa: BLE001 - the next look may go well
+                _log.exception("jobs stumbled, and go on")
+            if not self._stopping:
+                await asyncio.sleep(_AGAIN)
+
+    async def _serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            docket = await stack.enter_async_context(Docket("eot", url=self._url, execution_ttl=timedelta(0)))
+            for name, step in self._steps().items():
+                docket.register(step, [name])
+            self._docket = docket
+            stack.callback(self._unset)
+            if not self._at_once:
+                await asyncio.Event().wait()
+            worker = Worker(
+                docket,
+                name=uuid.uuid4().hex,
+                concurrency=self._at_once,
+                redelivery_timeout=LEASE,
+                reconnection_delay=timedelta(seconds=_AGAIN),
+                minimum_check_interval=_CHECK,
+                scheduling_resolution=timedelta(seconds=1),
+                schedule_automatic_tasks=False,
+            )
+            await stack.enter_async_context(worker)
+            await worker.run_forever()
+
+    def _unset(self) -> None:
+        self._docket = None
+
+    def _steps(self) -> dict[str, Callable[[str, int], Awaitable[None]]]:
+        async def validate(batch: str, _: int) -> None:
+            await self.work.validate(batch)
+
+        async def item(batch: str, line: int) -> None:
+            await self.work.item(batch, line)
+
+        async def finish(batch: str, _: int) -> None:
+            await self.work.finish(batch)
+
+        return {"validate": validate, "item": item, "finish": finish}
+
+    async def _look(self) -> None:
+        if self._docket is None:
+            return
+        with suppress(*STORE_FAULTS):
+            workers = len(await self._docket.workers())
+            self.sweep.in_all = 2 * max(1, self._at_once or 16) * max(1, workers)
+        await self.sweep.stop_unwanted(self.work)
+        await self.sweep.all()

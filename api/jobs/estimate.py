@@ -1,0 +1,43 @@
+"""What a request may take, reckoned before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agents import Prices
+from api.store import Estimate
+from eot.settings import AgentSettings, CouncilSettings
+
+_CHARACTERS_A_TOKEN = 4
+_INSTRUCTIONS = 150
+"""Tokens of what every prompt says around the question."""
+
+
+def estimate(
+    characters: int,
+    council: CouncilSettings,
+    agents: Mapping[str, AgentSettings],
+    prices: Mapping[str, Prices | None],
+) -> Estimate:
+    """One question of that many characters put to a council.
+
+    The least is one round of calls, since agents that agree stop; the most is every round played, every agent writing
+    all it may and reading all the others.
+    """
+    total = Estimate()
+    rounds = council.rounds if len(council.agents) > 1 else 0
+    question = -(-characters // _CHARACTERS_A_TOKEN) + _INSTRUCTIONS
+    heard = sum(agents[name].max_tokens for name in council.agents if name in agents)
+    for name in council.agents:
+        if name not in agents:
+            continue
+        reads = question * (1 + rounds) + heard * rounds
+        writes = agents[name].max_tokens * (1 + rounds)
+        price = prices.get(name)
+        usd = None if price is None else price.cost(reads, writes)
+        total += Estimate(
+            calls_least=1, calls_most=1 + rounds, input_tokens_most=reads, output_tokens_most=writes, usd_most=usd
+        )
+    if council.budget.calls is not None:
+        total = total.model_copy(update={"calls_most": min(total.calls_most, council.budget.calls)})
+    return total
