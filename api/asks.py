@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from eot.errors import InputError, QuestionError, UnknownNameError
 from eot.settings import CouncilSettings, Settings
 from eot.types import Message, Question
+from scoring import schema_check
 from topologies import TOPOLOGIES, table
 
 COUNCIL, AGENT = "eot/", "agent/"
@@ -43,6 +45,21 @@ def make_question(**fields: Any) -> Question:
     except ValidationError as fault:
         said = "; ".join(error["msg"].removeprefix("Value error, ") for error in fault.errors())
         raise QuestionError(said) from fault
+
+
+def json_question(schema: dict[str, Any]) -> dict[str, Any]:
+    """A question's fields where the answer is to fit this schema.
+
+    Raises:
+        QuestionError: it is none, or not one that is taken here.
+    """
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        raise QuestionError("the JSON schema is not valid JSON, or is nested too deeply") from None
+    schema_check(text)
+    return {"kind": "json", "json_schema": text}
 
 
 def council_of(model: str, settings: Settings) -> CouncilSettings:

@@ -115,7 +115,7 @@ class House:
             mode=seats.mode,
             quorum=seats.quorum or -(-len(agents) // 2),
             weights={name: agent.weight for name, agent in agents.items()},
-            embed=self._embedder(seats.vote),
+            embed=self.embedder(seats.vote),
             exhausted=budget.exhausted,
             salt=_salt(self.settings.home),
         )
@@ -160,7 +160,8 @@ class House:
         self._store = self._store or CallStore(self.settings.home / "calls.sqlite")
         return self._store
 
-    def _embedder(self, method: str) -> Embed | None:
+    def embedder(self, method: str) -> Embed | None:
+        """What embeds for this vote, made once; see `embedder`."""
         self._embed = self._embed or embedder(self.settings, method)
         return self._embed if method in _EMBEDDING_VOTES else None
 

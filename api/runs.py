@@ -39,7 +39,7 @@ class Run:
         self.fault: Exception | None = None
         self.log: list[tuple[int, Event]] = []
         self._watches = [watch]
-        self._told = 0
+        self.told = 0
         self._news = asyncio.Event()
         self._stopper = Stopper()
         self._task = asyncio.create_task(self._play(council), name=run_id)
@@ -60,6 +60,10 @@ class Run:
         """Hand every event from now on to this watcher too."""
         self._watches.append(watch)
 
+    async def ended(self, within: float | None = None) -> None:
+        """Return when the run has ended, however it did, or `within` seconds have passed."""
+        await asyncio.wait([self._task], timeout=within)
+
     def when_ended(self, then: Callable[[], None]) -> None:
         self._task.add_done_callback(lambda _: then())
 
@@ -72,7 +76,11 @@ class Run:
         self._task.cancel()
 
     async def follow(self, after: int = 0, patience: float | None = None) -> AsyncIterator[tuple[int, Event] | None]:
-        """Each event past number `after`, as it comes, until the run has ended. None: `patience` seconds of silence."""
+        """Each event past number `after`, as it comes, until the run has ended. None: `patience` seconds of silence.
+
+        A number that was not told yet belongs to an earlier life of the run: then all is told again.
+        """
+        after = 0 if after > self.told + 1 else after
         while True:
             news, ended = self._news, self._task.done()
             for number, event in self.log[bisect_right(self.log, after, key=lambda entry: entry[0]) :]:
@@ -111,8 +119,8 @@ class Run:
         if isinstance(event, TurnEnded):
             turn = event.turn
             self.log = [entry for entry in self.log if not _is_piece(entry[1], turn.agent, turn.round)]
-        self._told += 1
-        self.log.append((self._told, event))
+        self.told += 1
+        self.log.append((self.told, event))
         for watch in self._watches:
             watch(event)
         self._wake()
@@ -184,3 +192,8 @@ class Runs:
 
 def new_id() -> str:
     return f"run_{uuid.uuid4().hex}"
+
+
+def is_own_id(run_id: str) -> bool:
+    """Whether `new_id` made it."""
+    return run_id.startswith("run_")

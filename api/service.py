@@ -10,6 +10,7 @@ from api.compose import House
 from api.http.errors import ApiError
 from api.keys import Keyring
 from api.limits import Limits
+from api.native import NativeRuns
 from api.observing import Observing
 from api.runs import Run, Runs
 from api.store import open_store
@@ -29,17 +30,21 @@ class Service:
         self.keyring = Keyring(self.store)
         self.limits = Limits(self.store, self.keyring)
         self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
+        self.native = NativeRuns(settings, self.begin, self.store)
         self.draining = False
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 
     async def open(self) -> None:
-        """Nothing yet has to be opened."""
+        """Go on with the runs that the process before this one left. With Redis another process may still have them."""
+        if self.settings.serve.store is None:
+            await self.native.resume()
 
     async def close(self) -> None:
         """Stop what is still under way, let it be voted on, and close what was opened."""
         for run in list(self.runs.live.values()):
             run.stop()
-        await asyncio.gather(*(run.wait() for run in self.runs.live.values()), return_exceptions=True)
+        await asyncio.gather(*(run.ended() for run in list(self.runs.live.values())))
+        await self.native.close()
         await self.limits.close()
         await self.house.close()
         await self.store.close()

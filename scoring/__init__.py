@@ -1,6 +1,6 @@
 """Plain functions of plain values: reading answers, how alike texts are, and the crowd's vote."""
 
-from scoring.answers_file import AnswerRow, read_answers
+from scoring.answers_file import AnswerRow, answer_row, read_answers
 from scoring.ballots import Ballot
 from scoring.json_answers import NoJsonError, json_in
 from scoring.json_schema import schema_check
@@ -16,6 +16,7 @@ __all__ = [
     "Ballot",
     "Embed",
     "NoJsonError",
+    "answer_row",
     "canonical",
     "choices_in",
     "infer_kind",

@@ -49,7 +49,7 @@ def read_answers(path: Path) -> Iterator[AnswerRow]:
     for line, value in rows:
         empty = False
         try:
-            yield _row(value, line)
+            yield answer_row(value, line)
         except (ValueError, TypeError) as fault:
             raise AnswersError(f"{path}, line {line}: {fault}") from fault
     if empty:
@@ -71,7 +71,12 @@ def _is_candidate(row: Any) -> bool:
     return isinstance(row, dict) and "candidates" not in row and "answers" not in row and "text" in row
 
 
-def _row(value: Any, line: int) -> AnswerRow:
+def answer_row(value: Any, line: int = 1) -> AnswerRow:
+    """One row, from the value that JSON gives.
+
+    Raises:
+        ValueError, TypeError: it is not what it should be.
+    """
     row = {"candidates": value} if isinstance(value, list) else value
     if not isinstance(row, dict):
         raise TypeError(f"read {shown(value)}; {_SHAPE}")

@@ -22,7 +22,7 @@ def settings(home, *, agents=None, councils=None, serve=None, **more):
     said = {"a": ["It is 7. The answer is 7."], "b": ["The answer is 7."], "c": ["The answer is 8."]}
     tables = {name: _agent(given) for name, given in (agents or said).items()}
     seated = {name: CouncilSettings(**given) for name, given in (councils or {}).items()}
-    table = ServeSettings(port=0, **(serve or {}))
+    table = ServeSettings(**{"port": 0, "drain_seconds": 1} | (serve or {}))
     return with_defaults(Settings(home=home, agents=tables, councils=seated, serve=table, **more), {})
 
 

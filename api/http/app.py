@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.http import chat, health, metrics, models
+from api.http import catalogue, chat, health, metrics, models, runs, votes
 from api.http.access import Access
 from api.http.body import BodyLimit
 from api.http.errors import add_error_handlers
@@ -45,6 +45,6 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
     app.add_middleware(Access, service.observing.metrics, traced=table.otel)
     app.add_middleware(RequestId)  # added last: the outermost
-    for surface in (health, metrics, models, chat):
+    for surface in (health, metrics, models, chat, runs, votes, catalogue):
         app.include_router(surface.router)
     return app

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.asks import json_question
 from api.conversation import IMAGE_LEFT_OUT, Conversation, conversation
+from api.http.types import Asked
 from api.outcome import Outcome
-from eot.errors import QuestionError
-from scoring import schema_check
-
-
-class Asked(BaseModel):
-    """A part of a request: parameters that we do not know are let pass, those that we know must be right."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class Part(Asked):
@@ -61,21 +54,6 @@ class ResponseFormat(Asked):
             return {}
         told = self.json_schema.schema_ if self.json_schema and self.type == "json_schema" else None
         return json_question({"type": "object"} if told is None else told)
-
-
-def json_question(schema: dict[str, Any]) -> dict[str, Any]:
-    """A question's fields where the answer is to fit this schema.
-
-    Raises:
-        QuestionError: it is none, or not one that is taken here.
-    """
-    try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (ValueError, RecursionError):
-        raise QuestionError("the JSON schema is not valid JSON, or is nested too deeply") from None
-    schema_check(text)
-    return {"kind": "json", "json_schema": text}
 
 
 StopTexts = Annotated[list[str], Field(max_length=4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ _STATUSES: tuple[tuple[type[EotError], int, str], ...] = (
 
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _LONGEST_MESSAGE = 2000
+_TYPE_NAME = re.compile(r"[A-Z]|str$|(?:list|dict|function-)\W")
+"""What pydantic puts into a fault's place to say which type of a union it tried."""
 _CLIENT_MUST_NOT_REPEAT = {"x-should-retry": "false"}
 """Clients ask again after a 5xx by themselves; a council that failed has had its own retries, and each try costs."""
 
@@ -130,12 +133,12 @@ async def _frameworks(request: Request, fault: Exception) -> JSONResponse:
 
 
 async def _invalid(_: Request, fault: Exception) -> JSONResponse:
-    """The first fault, by the name of its field. Never what was sent: it may be long, secret or no valid text."""
+    """One fault, by the name of its field. Never what was sent: it may be long, secret or no valid text."""
     assert isinstance(fault, RequestValidationError)
-    first = fault.errors()[0]
+    first = max(fault.errors(), key=lambda error: len(error["loc"]))  # of a union's faults the one that got furthest
     if first["type"] == "json_invalid":
         return answer(ApiError(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json"))
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    where = [str(part) for part in first["loc"][1:] if not _TYPE_NAME.match(str(part))]
     param = clean(".".join(where))[:200] or None
     said = first["msg"].removeprefix("Value error, ")
     message = f"{param}: {said}" if param else f"the body: {said}"

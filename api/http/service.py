@@ -15,4 +15,10 @@ def service(request: Request) -> Service:
     return found
 
 
+def owner(request: Request) -> str:
+    """Whose request it is: the id of its key, "" where no keys are in use."""
+    return str(getattr(getattr(request.state, "caller", None), "id", ""))
+
+
+Owner = Annotated[str, Depends(owner)]
 Serving = Annotated[Service, Depends(service)]

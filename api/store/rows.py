@@ -37,6 +37,8 @@ class Run(Row):
     error: Mapping[str, Any] | None = None
     events: str = ""
     ended: float | None = None
+    begun: int = 1
+    """How often it was begun: a process that died in it leaves it to the next one."""
 
 
 class File(Row):
