@@ -120,6 +120,14 @@ class House:
             salt=_salt(self.settings.home),
         )
 
+    async def prices(self) -> dict[str, Prices | None]:
+        """What each agent's tokens cost; None where nobody knows. What runs on this machine costs nothing."""
+        bare = {name: self._agent(name, agent) for name, agent in self.settings.agents.items()}
+        free = Prices(input_usd_per_million=0, output_usd_per_million=0)
+        return {
+            name: await agent.known_prices() if isinstance(agent, HostedAgent) else free for name, agent in bare.items()
+        }
+
     def _in_seat_order(self, seats: CouncilSettings) -> tuple[str, ...]:
         """The heaviest ballot sits at the hub, or the root; equals stay as they were written."""
         if seats.topology in self.settings.topologies or seats.mode == "eot-compat":

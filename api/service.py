@@ -8,6 +8,7 @@ from dataclasses import replace
 from api.asks import Ask
 from api.compose import House
 from api.http.errors import ApiError
+from api.jobs.engine import Engine
 from api.keys import Keyring
 from api.limits import Limits
 from api.native import NativeRuns
@@ -20,7 +21,12 @@ _STORE_PATIENCE = 2.0
 
 
 class Service:
-    """Made once a process. `open` before the first request, `close` after the last."""
+    """Made once a process. `open` before the first request, `close` after the last.
+
+    `jobs` is set by whoever makes it serve: its items are answered by the functions that the routes call.
+    """
+
+    jobs: Engine
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -67,6 +73,7 @@ class Service:
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""
         self.draining = True
+        self.jobs.drain()
 
     def refuse_when_draining(self) -> None:
         """Raise a 503 that says when to come back, if this process is on its way out."""

@@ -115,6 +115,8 @@ class ServeSettings(_Table):
     """What runs in flight are given to end after SIGTERM; then they are stopped and their partial is kept."""
     store: str | None = None
     """Where runs, files, batches and keys are kept: redis://HOST:PORT/0 for many machines. Unset: SQLite in `home`."""
+    jobs: int = Field(default=16, ge=0, le=64)
+    """Requests of batches in work at once in this process; 0 leaves them to `eot worker`s on the same Redis."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
     max_body_mb: Count = 20

@@ -58,6 +58,14 @@ async def working(store, answer, *, at_once=16, url=None, **more):
         await engine.stop(1)
 
 
+async def met(condition, seconds=30):
+    """Return when the condition holds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "it does not come true"
+        await asyncio.sleep(0.01)
+
+
 async def until(store, batch, *statuses, seconds=30):
     """The batch when it has come to one of these statuses."""
     ends = time.monotonic() + seconds

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import redis.asyncio
-from jobs import PATH, batch_of, ended, lines, until, working
+from jobs import PATH, batch_of, ended, lines, met, until, working
 from redis_server import RedisServer
 
 from api.http.errors import ApiError
@@ -124,12 +124,10 @@ async def test_a_cancelled_batch_keeps_what_was_answered_and_says_so_of_the_rest
 
     async with working(store, answer, url=url, at_once=6):
         batch = await batch_of(store, lines(40))
-        while len(hanging) < 6:
-            await asyncio.sleep(0.02)
+        await met(lambda: len(hanging) == 6)
         await store.batches.change(batch, lambda row: row.entered("cancelling"))
         row, output, errors = await ended(store, batch)
-        while len(stopped) < 6:
-            await asyncio.sleep(0.02)
+        await met(lambda: len(stopped) == 6)
     assert row.status == "cancelled"
     assert [line["custom_id"] for line in output] == ["q0", "q1", "q2"]
     assert [line["custom_id"] for line in errors] == [f"q{k}" for k in range(3, 40)]
@@ -219,8 +217,7 @@ async def test_what_one_engine_left_the_next_one_ends(place):
 
     async with working(store, answer, url=url):
         batch = await batch_of(store, lines(60))
-        while (await store.items.counts(batch)).completed < 20:
-            await asyncio.sleep(0.02)
+        await met(lambda: len(asked) == 36)
     async with working(store, quick, url=url):
         row, output, errors = await ended(store, batch)
     assert (row.status, len(output), errors) == ("completed", 60, [])
@@ -239,8 +236,7 @@ async def test_owners_take_turns(place):
 
     async with working(store, answer, url=url, at_once=4) as engine:
         first = [await batch_of(store, lines(100, who="a"), owner="a") for _ in range(3)]
-        while len(order) < 20:
-            await asyncio.sleep(0.01)
+        await met(lambda: len(order) >= 20)
         begun = len(order)
         late = await batch_of(store, lines(40, who="b"), owner="b")
         await engine.queue("validate", late)

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.http import catalogue, chat, health, metrics, models, runs, votes
+from api.batching import engine
+from api.http import batches, catalogue, chat, files, health, metrics, models, runs, votes
 from api.http.access import Access
 from api.http.body import BodyLimit
 from api.http.errors import add_error_handlers
@@ -24,9 +25,11 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.open()
+        await service.jobs.start()
         try:
             yield
         finally:
+            await service.jobs.stop()
             await service.close()
 
     app = FastAPI(
@@ -38,6 +41,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    service.jobs = engine(service, service.settings.serve.jobs)
     add_error_handlers(app)
     table = service.settings.serve
     app.add_middleware(Idempotency, service.store.answers)
@@ -45,6 +49,6 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
     app.add_middleware(Access, service.observing.metrics, traced=table.otel)
     app.add_middleware(RequestId)  # added last: the outermost
-    for surface in (health, metrics, models, chat, runs, votes, catalogue):
+    for surface in (health, metrics, models, chat, runs, votes, catalogue, files, batches):
         app.include_router(surface.router)
     return app

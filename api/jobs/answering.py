@@ -67,6 +67,8 @@ class Answering:
                 fault = as_api_error(caught)
             else:
                 return _outcome(item, 200, run_id, answer)
+            if fault.body.code == "draining":  # this process goes; another will ask
+                return None
             if wait is None or fault.status not in _PASSING:
                 break
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - no secret

@@ -30,7 +30,9 @@ Endpoints = Mapping[str, Endpoint]
 
 
 def usage_in(answer: Body) -> Usage:
-    """What an answer says it spent: our field `eot`, one run's or several runs'."""
+    """What an answer says it spent: our field `eot`, of one run or of several; or a run of our own, whole."""
     told = answer.get("eot")
     runs = told if isinstance(told, list) else [told]
+    if result := answer.get("result"):
+        runs = [result["exchange"]]
     return sum((Usage.model_validate(run["usage"]) for run in runs if run and run.get("usage")), Usage())

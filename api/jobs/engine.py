@@ -53,17 +53,21 @@ class Engine:
     async def start(self) -> None:
         self._tasks = [asyncio.create_task(self._forever(self._serve)), asyncio.create_task(self._forever(self._look))]
 
+    def drain(self) -> None:
+        """Begin nothing more; what is in work goes on."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+
     async def stop(self, seconds: float = 0.0) -> None:
         """Give what is in work so long to end, then leave it to whoever comes next."""
-        serve, look = self._tasks
-        self._stopping = True
-        look.cancel()
-        serve.cancel()
-        await asyncio.wait([serve], timeout=max(0.01, seconds))
+        self.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.01, seconds))
         self.work.closing = True
         for batch in self.work.answering.batches:
             self.work.answering.stop(batch)
-        await asyncio.gather(serve, look, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """A store that is away for a while must not end the process."""

@@ -21,8 +21,8 @@ def estimate(
 ) -> Estimate:
     """One question of that many characters put to a council.
 
-    The least is one round of calls, since agents that agree stop; the most is every round played, every agent writing
-    all it may and reading all the others.
+    The least is one round of calls, since agents that agree stop; of a lazy council it is half of one. The most is
+    every round played, every agent writing all it may and reading all the others.
     """
     total = Estimate()
     rounds = council.rounds if len(council.agents) > 1 else 0
@@ -35,9 +35,8 @@ def estimate(
         writes = agents[name].max_tokens * (1 + rounds)
         price = prices.get(name)
         usd = None if price is None else price.cost(reads, writes)
-        total += Estimate(
-            calls_least=1, calls_most=1 + rounds, input_tokens_most=reads, output_tokens_most=writes, usd_most=usd
-        )
-    if council.budget.calls is not None:
-        total = total.model_copy(update={"calls_most": min(total.calls_most, council.budget.calls)})
-    return total
+        total += Estimate(calls_most=1 + rounds, input_tokens_most=reads, output_tokens_most=writes, usd_most=usd)
+    seats = len(council.agents)
+    least = seats // 2 + 1 if council.lazy else seats
+    most = total.calls_most if council.budget.calls is None else min(total.calls_most, council.budget.calls)
+    return total.model_copy(update={"calls_least": min(least, most), "calls_most": most})

@@ -60,6 +60,8 @@ class Work:
             await self.look()
             for line in await self.store.items.window(batch_id, self.window(started)):
                 await self.queue("item", batch_id, line)
+        else:  # cancelled meanwhile: whoever ended it may not have seen the last items
+            await self.queue("finish", batch_id, 0)
 
     async def _scanned(self, batch: Batch) -> Scan:
         file = await self.store.files.load(batch.input_file_id)
@@ -76,6 +78,8 @@ class Work:
 
     async def item(self, batch_id: str, line: int) -> None:
         """Answer one item and commit its outcome, unless it has one."""
+        if self.closing:
+            return
         batch = await self.store.batches.load(batch_id)
         if batch is None or batch.status != "in_progress":
             return

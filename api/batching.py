@@ -1,0 +1,105 @@
+"""What batches are made of in a serving process: the same functions that the HTTP routes call, and the engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agents import Prices
+from api.asks import Ask
+from api.http.chat import ask_of, complete_chat
+from api.http.chat_types import ChatRequest
+from api.http.errors import ApiError, as_api_error
+from api.http.run_types import RunRequest
+from api.http.runs import complete_run
+from api.jobs.endpoints import Body, Endpoint, Endpoints
+from api.jobs.engine import Engine
+from api.jobs.estimate import estimate
+from api.service import Service
+from api.store import Estimate
+from eot.errors import EotError
+
+B = TypeVar("B", bound=BaseModel)
+_SEEDS = 2**31
+
+
+def engine(service: Service, at_once: int) -> Engine:
+    """The jobs of this process; with Redis the queue is shared with every other process on the same Redis."""
+    return Engine(service.store, endpoints(service), url=service.settings.serve.store, at_once=at_once)
+
+
+def endpoints(service: Service) -> Endpoints:
+    """The requests that a batch may be made of, by their path."""
+    settings = service.settings
+    chat = Callables(ChatRequest, lambda body: ask_of(body, settings), partial(complete_chat, service))
+    runs = Callables(RunRequest, lambda body: body.ask(settings), partial(complete_run, service))
+    return {"/v1/chat/completions": chat.endpoint(service), "/v1/runs": runs.endpoint(service)}
+
+
+class Callables:
+    """How one kind of request is read (`body`), understood (`ask`) and answered (`complete`)."""
+
+    def __init__(self, body: type[B], ask: Callable[[B], Ask], complete: Callable[..., Awaitable[BaseModel]]) -> None:
+        self._body: type[BaseModel] = body
+        self._ask: Callable[..., Ask] = ask
+        self._complete = complete
+
+    def endpoint(self, service: Service) -> Endpoint:
+        return Endpoint(check=self._check, pricing=_Pricing(service, self._asked).price, perform=self._perform)
+
+    def _check(self, body: Body) -> str:
+        try:
+            self._asked(body)
+        except (ApiError, EotError) as fault:
+            return str(fault)
+        return ""
+
+    def _asked(self, body: Body) -> Ask:
+        return self._ask(self._read(body))
+
+    def _read(self, body: Body) -> BaseModel:
+        try:
+            return self._body.model_validate(body)
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ApiError(400, f"{where}: {first['msg'].removeprefix('Value error, ')}", param=where) from None
+
+    async def _perform(self, body: Body, owner: str, run_id: str) -> Body:
+        """Answer; without a seed of its own a request gets one from its name, so that asked again it is the same."""
+        if body.get("seed") is None:
+            digest = hashlib.sha256(run_id.encode()).digest()
+            body = {**body, "seed": int.from_bytes(digest[:8], "big") % _SEEDS}
+        try:
+            answered = await self._complete(self._read(body), owner=owner, run_id=run_id, job=True)
+        except (ApiError, EotError) as fault:
+            raise as_api_error(fault) from fault
+        return answered.model_dump(mode="json")
+
+
+class _Pricing:
+    """Reckons what requests may take. Prices are looked up once."""
+
+    def __init__(self, service: Service, asked: Callable[[Body], Ask]) -> None:
+        self._service, self._asked = service, asked
+        self._prices: Mapping[str, Prices | None] | None = None
+
+    async def price(self) -> Callable[[Body], Estimate]:
+        if self._prices is None:
+            self._prices = await self._service.house.prices()
+        agents, prices = self._service.settings.agents, self._prices
+
+        def reckoned(body: Body) -> Estimate:
+            ask = self._asked(body)
+            times = body.get("n") or 1
+            question = ask.question
+            size = len(question.text) + len(question.context) + sum(map(len, question.choices.values()))
+            size = max(size, sum(len(message.content) for message in ask.verbatim))
+            once = estimate(size, ask.council, agents, prices)
+            return sum((once for _ in range(times)), Estimate())
+
+        return reckoned
