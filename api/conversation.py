@@ -10,7 +10,7 @@ from api.asks import make_question
 from eot.errors import QuestionError
 from eot.types import Message, Question
 
-IMAGE_LEFT_OUT = "[an image was here: these agents read text only]"
+LEFT_OUT = "[an image or a file was here: these agents read text only]"
 
 _SPEAKERS = {"user": "User", "assistant": "Assistant"}
 # Open WebUI heads each of its background prompts so; LibreChat and others ask for a title in these words.

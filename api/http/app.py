@@ -8,7 +8,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.batching import engine
-from api.http import batches, catalogue, chat, files, health, metrics, models, runs, votes
+from api.http import (
+    batches,
+    catalogue,
+    chat,
+    embeddings,
+    files,
+    health,
+    metrics,
+    models,
+    responses,
+    runs,
+    votes,
+)
 from api.http.access import Access
 from api.http.body import BodyLimit
 from api.http.errors import add_error_handlers
@@ -49,6 +61,18 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
     app.add_middleware(Access, service.observing.metrics, traced=table.otel)
     app.add_middleware(RequestId)  # added last: the outermost
-    for surface in (health, metrics, models, chat, runs, votes, catalogue, files, batches):
+    for surface in (
+        health,
+        metrics,
+        models,
+        chat,
+        responses,
+        embeddings,
+        runs,
+        votes,
+        catalogue,
+        files,
+        batches,
+    ):
         app.include_router(surface.router)
     return app

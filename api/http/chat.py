@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 import uuid
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from api.asks import AGENT, Ask, alone, council_of
-from api.http.chat_stream import Chat, chat_frames, final, think, usage_of
+from api.asks import Ask
+from api.chatting import ask_for
+from api.http.chat_stream import Chat, chat_frames, think, usage_of
 from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice
-from api.http.errors import ApiError, ErrorEnvelope
+from api.http.errors import ErrorEnvelope
 from api.http.keys import Calling
 from api.http.service import Serving
 from api.http.sse import EventStream, unless_gone
+from api.http.telling import final
 from api.outcome import outcome
 from api.progress import progress
 from api.service import Service
-from eot.errors import UnknownNameError
-from eot.settings import CouncilSettings, Progress, Settings
+from eot.settings import Progress, Settings
 from eot.types import Result
 
 router = APIRouter(prefix="/v1", tags=["chat"])
@@ -99,30 +99,14 @@ def ask_of(body: ChatRequest, settings: Settings) -> Ask:
         ApiError: there is no such model.
         QuestionError: the messages make no question.
     """
-    talk = body.conversation
-    council = _council(body.model, settings)
-    if talk.is_task and not body.model.startswith(AGENT):
-        council = alone(settings.serve.task_agent or settings.councils["default"].agents[-1])
     form = body.response_format.fields if body.response_format else {}
-    if len(council.agents) > 1:
-        return Ask(talk.question(**form), council, _seed(body))
-    wanted = {"temperature": body.temperature, "top_p": body.top_p, "stop": tuple(body.stops) or None}
-    wanted["max_tokens"] = body.max_completion_tokens or body.max_tokens
-    sampling = {name: value for name, value in wanted.items() if value is not None}
-    if form:
-        return Ask(talk.question(**form), council, _seed(body), (), sampling)
-    return Ask(talk.question(kind="open"), council, _seed(body), talk.messages, sampling)
-
-
-def _council(model: str, settings: Settings) -> CouncilSettings:
-    try:
-        return council_of(model, settings)
-    except UnknownNameError as fault:
-        raise ApiError(404, str(fault), param="model", code="model_not_found") from None
-
-
-def _seed(body: ChatRequest) -> int:
-    return secrets.randbelow(2**31) if body.seed is None else body.seed
+    sampling = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "stop": tuple(body.stops) or None,
+        "max_tokens": body.max_completion_tokens or body.max_tokens,
+    }
+    return ask_for(body.model, body.conversation, settings, form=form, sampling=sampling, seed=body.seed)
 
 
 def _choice(chat: Chat, index: int, result: Result, shown: Progress) -> Choice:

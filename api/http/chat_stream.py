@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from api.http.chat_types import ChatRequest, ChatUsage
 from api.http.errors import as_api_error
 from api.http.sse import DONE, PING, frame
+from api.http.telling import Delta, Telling, final
 from api.http.together import together
 from api.outcome import outcome
-from api.progress import STILL, progress
 from api.runs import Run
-from eot.errors import TransientError
-from eot.events import Event, Token
-from eot.settings import Progress, ServeSettings
+from eot.settings import ServeSettings
 from eot.types import Finish, Result, Usage
-
-Delta = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,55 +32,6 @@ class Chat:
             run.cancel()
 
 
-@dataclass
-class _Telling:
-    """How far one choice has been told."""
-
-    run: Run
-    shown: Progress
-    stops: Sequence[str]
-    said: str = ""
-    thinking: bool = False
-    broken: bool = field(default=False)
-    """A retry began the text anew after some of it was out."""
-
-    @property
-    def _live(self) -> bool:
-        """Whether the pieces of the agent's text are pieces of the answer."""
-        return bool(self.run.ask.verbatim) and not self.stops and not self.broken
-
-    def tell(self, event: Event | None) -> Iterator[Delta]:
-        """What this event, or a while without one, adds."""
-        if self._live and isinstance(event, Token):
-            yield from self._piece(event)
-        elif text := STILL if event is None else "" if self.run.ask.verbatim else progress(event):
-            yield self._work(text)
-
-    def end(self, result: Result) -> Iterator[Delta]:
-        """What is still to be said when the run is over."""
-        text, _ = final(result, self.stops)
-        if not text.startswith(self.said):
-            raise TransientError("the agent broke off and began anew with another text; ask again")
-        rest = text[len(self.said) :]
-        yield {"content": f"</think>\n\n{rest}" if self.thinking else rest}
-
-    def _piece(self, event: Token) -> Iterator[Delta]:
-        if event.restart and self.said:
-            self.broken = True
-        elif event.text:
-            self.said += event.text
-            yield {"content": event.text}
-
-    def _work(self, text: str) -> Delta:
-        if self.shown == "off" or (self.shown == "think" and self.said):
-            return {"content": ""}
-        if self.shown != "think":
-            return {self.shown: text}
-        opening = "" if self.thinking else "<think>\n"
-        self.thinking = True
-        return {"content": opening + text}
-
-
 async def chat_frames(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes, None]:
     """The stream's frames. Whatever goes wrong is its last but one; when it is closed the runs are ended."""
     try:
@@ -98,7 +45,7 @@ async def chat_frames(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes,
 
 
 async def _chunks(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes, None]:
-    tellings = [_Telling(run, serve.progress, chat.body.stops) for run in chat.runs]
+    tellings = [Telling(run, serve.progress, chat.body.stops) for run in chat.runs]
     for index in range(len(tellings)):
         yield _chunk(chat, index, {"role": "assistant", "content": ""})
     async for index, item in together([run.follow(patience=serve.keep_alive_seconds) for run in chat.runs]):
@@ -123,16 +70,6 @@ def _chunk(chat: Chat, index: int, delta: Delta, finish: Finish | None = None, *
 
 def _head(chat: Chat) -> dict[str, Any]:
     return {"id": chat.id, "object": "chat.completion.chunk", "created": chat.created, "model": chat.body.model}
-
-
-def final(result: Result, stops: Iterable[str]) -> tuple[str, Finish]:
-    """The text that is the answer, cut at the first of `stops`, and why it ends there."""
-    said = result.exchange.latest.get(result.verdict.agent)
-    whole = result.verdict.text
-    ends = [at for at in map(whole.find, stops) if at >= 0]
-    if ends:
-        return whole[: min(ends)], "stop"
-    return whole, said.finish if said else "stop"
 
 
 def think(work: str) -> str:

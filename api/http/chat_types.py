@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.asks import json_question
-from api.conversation import IMAGE_LEFT_OUT, Conversation, conversation
+from api.conversation import LEFT_OUT, Conversation, conversation
 from api.http.types import Asked
 from api.outcome import Outcome
 
@@ -20,7 +20,7 @@ class Part(Asked):
     def readable(self) -> str:
         if self.text is not None:
             return self.text
-        return IMAGE_LEFT_OUT if "image" in self.type else ""
+        return LEFT_OUT if self.type in ("image_url", "input_image", "file", "input_file", "input_audio") else ""
 
 
 class ChatMessage(Asked):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
-from api.store.rows import Answer, Batch, File, Key, Row, Run
+from api.store.rows import Answer, Batch, File, Key, Response, Row, Run
 
 R = TypeVar("R", bound=Row)
 
@@ -117,6 +117,7 @@ class Store:
         self.batches = Batches(documents, "batch", Batch)
         self.keys = Area(documents, "key", Key)
         self.answers = Area(documents, "answer", Answer)
+        self.responses = Area(documents, "response", Response)
         self.items = backend.items
         self.counters = backend.counters
         self._backend = backend

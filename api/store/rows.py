@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from eot.types import Frozen, Usage
+from eot.types import Frozen, Message, Usage
 
 RunStatus = Literal["running", "completed", "failed", "stopped"]
 BatchStatus = Literal[
@@ -39,6 +39,13 @@ class Run(Row):
     ended: float | None = None
     begun: int = 1
     """How often it was begun: a process that died in it leaves it to the next one."""
+
+
+class Response(Row):
+    """A response that was asked to be stored: its body, and the conversation up to it, its own answer the last."""
+
+    body: Mapping[str, Any]
+    messages: tuple[Message, ...]
 
 
 class File(Row):

@@ -1,0 +1,168 @@
+"""A response as it happens: each of its parts is opened, filled and closed by events with running numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from api.http.errors import as_api_error
+from api.http.response_types import (
+    Failure,
+    Incomplete,
+    OutputMessage,
+    OutputText,
+    ReasoningItem,
+    ResponseObject,
+    ResponseUsage,
+    SummaryText,
+)
+from api.http.sse import DONE, PING, frame
+from api.http.telling import Telling, final
+from api.outcome import outcome
+from api.runs import Run
+from eot.types import Result
+
+Keep = Callable[[ResponseObject], Awaitable[None]]
+
+
+@dataclass
+class Answering:
+    """One response under way: its run, and the body so far, which is also what it ends as."""
+
+    run: Run
+    body: ResponseObject
+    number: int = -1
+    summary: str = ""
+    """What the open reasoning item says so far."""
+    text: str = ""
+
+    @property
+    def _item(self) -> ReasoningItem | OutputMessage | None:
+        return self.body.output[-1] if self.body.output else None
+
+    def event(self, kind: str, **facts: Any) -> bytes:
+        self.number += 1
+        told = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in facts.items()
+        }
+        return frame({"type": kind, "sequence_number": self.number, **told}, event=kind)
+
+    def reason(self, text: str) -> Iterator[bytes]:
+        """A piece of progress. Once the answer has begun there is nothing to add to but the answer."""
+        if isinstance(self._item, OutputMessage):
+            yield from self.say("")
+            return
+        if self._item is None:
+            yield from self._open(ReasoningItem(id=f"rs_{self.body.id.removeprefix('resp_')}"))
+            yield self._part("response.reasoning_summary_part.added", part=SummaryText())
+        self.summary += text
+        yield self._part("response.reasoning_summary_text.delta", delta=text)
+
+    def say(self, text: str) -> Iterator[bytes]:
+        """A piece of the answer."""
+        if not isinstance(self._item, OutputMessage):
+            yield from self._close_reasoning()
+            yield from self._open(OutputMessage(id=f"msg_{self.body.id.removeprefix('resp_')}"))
+            yield self._part("response.content_part.added", part=OutputText())
+        self.text += text
+        yield self._part("response.output_text.delta", delta=text, logprobs=[])
+
+    def close(self) -> Iterator[bytes]:
+        """The end of the answer's text, its part and its item."""
+        if not isinstance(self._item, OutputMessage):
+            yield from self.say("")
+        said = OutputText(text=self.text)
+        yield self._part("response.output_text.done", text=self.text, logprobs=[])
+        yield self._part("response.content_part.done", part=said)
+        yield from self._done({"content": [said], "status": "completed"})
+
+    def _open(self, item: ReasoningItem | OutputMessage) -> Iterator[bytes]:
+        self.body.output.append(item)
+        yield self.event("response.output_item.added", output_index=len(self.body.output) - 1, item=item)
+
+    def _close_reasoning(self) -> Iterator[bytes]:
+        if isinstance(self._item, ReasoningItem):
+            said = SummaryText(text=self.summary)
+            yield self._part("response.reasoning_summary_text.done", text=self.summary)
+            yield self._part("response.reasoning_summary_part.done", part=said)
+            yield from self._done({"summary": [said], "status": "completed"})
+
+    def _done(self, update: dict[str, Any]) -> Iterator[bytes]:
+        assert self._item is not None
+        item = self._item.model_copy(update=update)
+        self.body.output[-1] = item
+        yield self.event("response.output_item.done", output_index=len(self.body.output) - 1, item=item)
+
+    def _part(self, kind: str, **facts: Any) -> bytes:
+        item = self._item
+        assert item is not None
+        place = "summary_index" if isinstance(item, ReasoningItem) else "content_index"
+        return self.event(kind, item_id=item.id, output_index=len(self.body.output) - 1, **{place: 0}, **facts)
+
+
+async def response_frames(
+    answering: Answering, telling: Telling, patience: float, keep: Keep
+) -> AsyncGenerator[bytes, None]:
+    """The stream's frames; when it is closed the run is ended. `keep` stores the whole before its end is told."""
+    try:
+        async for each in _frames(answering, telling, patience, keep):
+            yield each
+    except Exception as fault:  # noqa: BLE001 - the status is out: only an event can still tell it
+        failure = Failure(message=as_api_error(fault).body.message)
+        answering.body = answering.body.model_copy(update={"status": "failed", "error": failure})
+        yield answering.event("response.failed", response=answering.body)
+    finally:
+        answering.run.cancel()
+    yield DONE
+
+
+async def _frames(answering: Answering, telling: Telling, patience: float, keep: Keep) -> AsyncGenerator[bytes, None]:
+    yield answering.event("response.created", response=answering.body)
+    yield answering.event("response.in_progress", response=answering.body)
+    async for item in answering.run.follow(patience=patience):
+        if item is None:
+            yield PING
+        for delta in telling.tell(item and item[1]):
+            for each in _told(answering, delta):
+                yield each
+    result = await answering.run.wait()
+    for delta in telling.end(result):
+        for each in _told(answering, delta):
+            yield each
+    for each in answering.close():
+        yield each
+    answering.body = ended(answering.body, result)
+    await keep(answering.body)
+    kind = "response.completed" if answering.body.status == "completed" else "response.incomplete"
+    yield answering.event(kind, response=answering.body)
+
+
+def _told(answering: Answering, delta: dict[str, str]) -> Iterator[bytes]:
+    if "reasoning_content" in delta:
+        yield from answering.reason(delta["reasoning_content"])
+    elif delta["content"]:
+        yield from answering.say(delta["content"])
+    else:  # nothing is to be told, but the connection must not look dead
+        yield answering.event("response.in_progress", response=answering.body)
+
+
+def ended(body: ResponseObject, result: Result) -> ResponseObject:
+    """The body of a response whose run has ended with this result, and whose output is there."""
+    _, finish = final(result, ())
+    spent = result.exchange.usage
+    told = ResponseUsage(input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, total_tokens=spent.tokens)
+    cut = finish == "length"
+    return body.model_copy(
+        update={
+            "status": "incomplete" if cut else "completed",
+            "incomplete_details": Incomplete() if cut else None,
+            "completed_at": int(time.time()),
+            "usage": told,
+            "eot": outcome(result),
+        }
+    )
