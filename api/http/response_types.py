@@ -68,6 +68,8 @@ class ResponsesRequest(Asked):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     text: TextOptions | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    """Not OpenAI's: the same seed again gives jobs the same run."""
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
 
     def talk(self, before: tuple[Message, ...]) -> Conversation:

@@ -8,6 +8,7 @@ import uuid
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from api.asks import Ask
 from api.chatting import ask_for
 from api.http.errors import ApiError, ErrorEnvelope
 from api.http.response_stream import Answering, ended, response_frames
@@ -27,7 +28,7 @@ from api.progress import progress
 from api.runs import Run
 from api.service import Service
 from api.store.rows import Response as Row
-from eot.settings import Progress
+from eot.settings import Progress, Settings
 from eot.types import Message
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"], responses={404: {"model": ErrorEnvelope}})
@@ -101,12 +102,21 @@ async def _begin(
     """The run, and the conversation that the next response may go on with."""
     body.refuse_what_cannot_be()
     before = (await _row(service, body.previous_response_id, owner)).messages if body.previous_response_id else ()
-    talk = body.talk(before)
-    sampling = {"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens}
-    ask = ask_for(body.model, talk, service.settings, form=body.form, sampling=sampling, seed=None)
+    ask = ask_of_response(body, service.settings, before)
     run = await service.begin(ask, owner=owner, run_id=run_id, keep=run_id is not None, job=job)
     uninstructed = body.model_copy(update={"instructions": None})  # they hold for one response
     return run, uninstructed.talk(before).messages
+
+
+def ask_of_response(body: ResponsesRequest, settings: Settings, before: tuple[Message, ...] = ()) -> Ask:
+    """The run that this request means, after what was said in an earlier response.
+
+    Raises:
+        ApiError: there is no such model.
+        QuestionError: the messages make no question.
+    """
+    sampling = {"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens}
+    return ask_for(body.model, body.talk(before), settings, form=body.form, sampling=sampling, seed=body.seed)
 
 
 async def _keep(service: Service, made: ResponseObject, talk: tuple[Message, ...], owner: str) -> None:
