@@ -16,11 +16,12 @@ from agents.hosted import HostedAgent, Prices
 from agents.local import LocalAgent
 from agents.memo import Memo
 from agents.mended import Mended
+from agents.paced import Paced
 from agents.replay import ReplayAgent
 from agents.retry import Retry
 from agents.scripted import Line, ScriptedAgent
 from agents.stoppable import Stoppable, Stopper
-from agents.store import CallStore
+from agents.store import Calls, CallStore
 from agents.verbatim import Verbatim
 from agents.watched import CallRecord, Watched
 
@@ -30,6 +31,7 @@ __all__ = [
     "Budgeted",
     "CallRecord",
     "CallStore",
+    "Calls",
     "Capped",
     "Checked",
     "Deadline",
@@ -39,6 +41,7 @@ __all__ = [
     "Memo",
     "Mended",
     "Metered",
+    "Paced",
     "Prices",
     "ReplayAgent",
     "Retry",

@@ -6,12 +6,11 @@ import asyncio
 import hashlib
 import json
 import logging
-import sqlite3
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agents.store import CallKey, CallStore
+from agents.store import CallKey, Calls
 from eot.types import Agent, Delta, Hear, Prompt, Reply
 
 _log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ class Memo:
     """
 
     agent: Agent
-    store: CallStore
+    store: Calls
     fingerprint: str = ""
 
     @property
@@ -57,7 +56,7 @@ class Memo:
     async def _find(self, key: CallKey) -> str | None:
         try:
             return await asyncio.to_thread(self.store.find, key)
-        except sqlite3.Error as fault:
+        except self.store.faults as fault:
             self._warn(fault)
             return None
 
@@ -75,7 +74,7 @@ class Memo:
         """A full disk must not cost a reply that was paid for: it is handed on all the same, and the loss told."""
         try:
             return await asyncio.to_thread(self.store.put, key, reply.model_dump_json(), unreadable)
-        except sqlite3.Error as fault:
+        except self.store.faults as fault:
             _log.warning("a paid call of %s could not be kept: %s", self.name, fault)
             return None
 

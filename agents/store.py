@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from eot.errors import InputError
@@ -33,12 +34,32 @@ class CallKey:
     digest: str
 
 
+class Calls(Protocol):
+    """Where paid replies are kept. `faults` are what its methods raise when the place is full or gone."""
+
+    faults: tuple[type[Exception], ...]
+
+    def find(self, key: CallKey) -> str | None: ...
+
+    def put(self, key: CallKey, reply: str, instead_of: str | None = None) -> str:
+        """Keep a reply, and return the one that stands: the first that was put, unless it is `instead_of`."""
+        ...
+
+    def asking(self, key: CallKey) -> asyncio.Lock:
+        """Held while this call is looked up or made, so that nobody in this process makes it a second time."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class CallStore:
     """Replies by key, as JSON. `find` and `put` block: use a thread. Safe from any thread and from several processes.
 
     WAL with synchronous=NORMAL: what was put survives the death of the process at any instant; only a power cut may
     lose the last replies. The file is readable by its owner alone, since replies may hold what users asked.
     """
+
+    faults: tuple[type[Exception], ...] = (sqlite3.Error,)
 
     def __init__(self, path: Path) -> None:
         """Open or make the file.

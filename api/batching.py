@@ -69,13 +69,14 @@ class Callables:
             where = ".".join(map(str, first["loc"]))
             raise ApiError(400, f"{where}: {first['msg'].removeprefix('Value error, ')}", param=where) from None
 
-    async def _perform(self, body: Body, owner: str, run_id: str) -> Body:
+    async def _perform(self, body: Body, owner: str, run_id: str, calls: int | None) -> Body:
         """Answer; without a seed of its own a request gets one from its name, so that asked again it is the same."""
         if body.get("seed") is None:
             digest = hashlib.sha256(run_id.encode()).digest()
             body = {**body, "seed": int.from_bytes(digest[:8], "big") % _SEEDS}
         try:
-            answered = await self._complete(self._read(body), owner=owner, run_id=run_id, job=True)
+            read = self._read(body)
+            answered = await self._complete(read, owner=owner, run_id=run_id, job=True, calls=calls)
         except (ApiError, EotError) as fault:
             raise as_api_error(fault) from fault
         return answered.model_dump(mode="json")

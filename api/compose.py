@@ -20,6 +20,7 @@ from agents import (
     Budget,
     Budgeted,
     CallRecord,
+    Calls,
     CallStore,
     Capped,
     Checked,
@@ -28,12 +29,14 @@ from agents import (
     LocalAgent,
     Memo,
     Metered,
+    Paced,
     Prices,
     ReplayAgent,
     Retry,
     ScriptedAgent,
     Watched,
 )
+from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
 from eot.types import Agent
@@ -49,7 +52,8 @@ class House:
     """What outlives one run: the loaded engines, the kept calls, the embedder. Close it when done.
 
     `observe` is handed a record of every real call; metrics and logs are built on it. `spending` holds for all runs
-    together and counts what is newly spent: a recalled reply is free there.
+    together and counts what is newly spent: a recalled reply is free there. Replies are kept in `calls`, or in a file
+    of the home.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class House:
         settings: Settings,
         observe: Callable[[CallRecord], None] | None = None,
         spending: Budget | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self.settings = settings
         self._observe = observe
@@ -69,13 +74,18 @@ class House:
             engine=settings.engine,
         )
         self._bare: dict[str, Agent] = {}
-        self._store: CallStore | None = None
+        self._store = calls
+        self.salt = ""
+        """Set where several machines must write the same prompts; else each home has its own."""
+        self._shared: Store | None = None
         self._embed: Embed | None = None
 
     async def close(self) -> None:
         await self._engines.close()
         if self._store:
             self._store.close()
+        if self._shared:
+            await self._shared.close()
 
     async def council(
         self, seats: CouncilSettings, *, tuned: Mapping[str, AgentSettings] | None = None, keep: bool = True
@@ -117,7 +127,7 @@ class House:
             weights={name: agent.weight for name, agent in agents.items()},
             embed=self.embedder(seats.vote),
             exhausted=budget.exhausted,
-            salt=_salt(self.settings.home),
+            salt=self.salt or _salt(self.settings.home),
         )
 
     async def prices(self) -> dict[str, Prices | None]:
@@ -150,8 +160,9 @@ class House:
     def _wrapped(self, bare: Agent, settings: AgentSettings, budget: Budget, *, keep: bool) -> Agent:
         """An agent in its wrappers, from the inside out.
 
-        Each attempt is checked, watched and paid from the budget, tried again within one deadline and kept; the turn
-        as a whole stays within the budget, and is told the agent's own instructions.
+        Each attempt is checked, watched and paid from the budget, and tried again within one deadline; a call waits
+        for the provider's pace, and its reply is kept. The turn as a whole stays within the budget, and is told the
+        agent's own instructions.
         """
         agent: Agent = Checked(bare)
         if self._observe:
@@ -160,11 +171,19 @@ class House:
         if self.spending:
             agent = Capped(agent, self.spending)
         agent = Deadline(Retry(agent, settings.retries), settings.deadline)
+        agent = self._paced(agent, settings)
         if keep:
             agent = Memo(agent, self._calls(), _fingerprint(settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
-    def _calls(self) -> CallStore:
+    def _paced(self, agent: Agent, settings: AgentSettings) -> Agent:
+        if settings.requests_per_minute is None and settings.tokens_per_minute is None:
+            return agent
+        self._shared = self._shared or open_store(self.settings.serve.store, self.settings.home)
+        rates = settings.requests_per_minute, settings.tokens_per_minute
+        return Paced(agent, self._shared.counters, *rates, settings.max_tokens)
+
+    def _calls(self) -> Calls:
         self._store = self._store or CallStore(self.settings.home / "calls.sqlite")
         return self._store
 

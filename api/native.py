@@ -33,7 +33,15 @@ class NativeRuns:
         self._settings, self._start, self._store = settings, start, store
         self._live: dict[str, tuple[Run, asyncio.Task[None]]] = {}
 
-    async def begin(self, body: RunRequest, *, owner: str = "", run_id: str | None = None, job: bool = False) -> Run:
+    async def begin(
+        self,
+        body: RunRequest,
+        *,
+        owner: str = "",
+        run_id: str | None = None,
+        job: bool = False,
+        calls: int | None = None,
+    ) -> Run:
         """Begin a run and put it into the store.
 
         Raises:
@@ -46,7 +54,7 @@ class NativeRuns:
             title=_title(ask),
             request=body.model_dump(mode="json", exclude={"stream"}),
         )
-        return await self._begin(ask, row, job=job)
+        return await self._begin(ask, row, job=job, calls=calls)
 
     async def resume(self) -> None:
         """Begin again what was running when the process before this one died."""
@@ -65,8 +73,8 @@ class NativeRuns:
         except Exception as fault:  # noqa: BLE001 - one run that cannot go on must not keep the server from starting
             await self._store.runs.save(_failed(row, fault))
 
-    async def _begin(self, ask: Ask, row: Row, *, job: bool) -> Run:
-        run = await self._start(ask, owner=row.owner, run_id=row.id, keep=True, job=job)
+    async def _begin(self, ask: Ask, row: Row, *, job: bool, calls: int | None = None) -> Run:
+        run = await self._start(ask, owner=row.owner, run_id=row.id, keep=True, job=job, calls=calls)
         try:
             await self._store.runs.save(row)
         except BaseException:

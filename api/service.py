@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 
+from agents.redis_store import RedisCallStore
 from api.asks import Ask
 from api.compose import House
 from api.http.errors import ApiError
@@ -14,7 +16,7 @@ from api.limits import Limits
 from api.native import NativeRuns
 from api.observing import Observing
 from api.runs import Run, Runs
-from api.store import open_store
+from api.store import Answer, open_store
 from eot.settings import Settings
 
 _STORE_PATIENCE = 2.0
@@ -31,7 +33,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.observing = Observing(otel=settings.serve.otel)
-        self.house = House(settings, observe=self.observing.call)
+        shared = settings.serve.store
+        calls = RedisCallStore(shared) if shared else None
+        self.house = House(settings, observe=self.observing.call, calls=calls)
         self.store = open_store(settings.serve.store, settings.home)
         self.keyring = Keyring(self.store)
         self.limits = Limits(self.store, self.keyring)
@@ -44,6 +48,9 @@ class Service:
         """Go on with the runs that the process before this one left. With Redis another process may still have them."""
         if self.settings.serve.store is None:
             await self.native.resume()
+            return
+        mine = Answer(id="salt", body_hash=secrets.token_hex(16))
+        self.house.salt = (await self.store.answers.save_new(mine) or mine).body_hash
 
     async def close(self) -> None:
         """Stop what is still under way, let it be voted on, and close what was opened."""
@@ -61,11 +68,25 @@ class Service:
         return len(self.runs)
 
     async def begin(
-        self, ask: Ask, *, owner: str = "", run_id: str | None = None, keep: bool = False, job: bool = False
+        self,
+        ask: Ask,
+        *,
+        owner: str = "",
+        run_id: str | None = None,
+        keep: bool = False,
+        job: bool = False,
+        calls: int | None = None,
     ) -> Run:
-        """Begin a run, unless this process is on its way out (`Runs.start` says what the words mean)."""
+        """Begin a run, unless this process is on its way out (`Runs.start` says what the words mean).
+
+        `calls` is a cap beside the council's own.
+        """
         self.refuse_when_draining()
-        ask = replace(ask, council=await self.limits.within_budget(owner, ask.council))
+        council = await self.limits.within_budget(owner, ask.council)
+        if calls is not None:
+            least = min(calls, council.budget.calls or calls)
+            council = council.model_copy(update={"budget": council.budget.model_copy(update={"calls": least})})
+        ask = replace(ask, council=council)
         run = await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job)
         run.watched_by(self.limits.charging(owner, run.stop))
         return run

@@ -53,6 +53,9 @@ class AgentSettings(_Table):
     retries: int = Field(default=3, ge=0, le=10)
     weight: float = Field(default=1.0, gt=0)
     """What this agent's ballot counts in the vote."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """What the provider allows, read and written together; all processes on one store keep to it together."""
     input_usd_per_million: float | None = Field(default=None, ge=0)
     output_usd_per_million: float | None = Field(default=None, ge=0)
     """Prices that win over what LiteLLM knows. Neither known: the cost is shown as unknown, never 0."""

@@ -19,7 +19,7 @@ def endpoint(answer, check=lambda body: "", reckoned=None):
     async def pricing():
         return lambda _: reckoned or Estimate(calls_least=1, calls_most=1)
 
-    async def perform(body, owner, run_id):
+    async def perform(body, owner, run_id, calls):
         return await answer(body, run_id)
 
     return {PATH: Endpoint(check=check, pricing=pricing, perform=perform)}

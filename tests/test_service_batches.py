@@ -126,11 +126,14 @@ def test_progress_is_told_until_the_end(url, client):
     assert json.loads(events[-1][1].removeprefix("data: "))["request_counts"]["completed"] == 5
 
 
-def test_a_batch_can_be_cancelled_once(url, client):
+@pytest.mark.parametrize("when", ["validating", "in_progress"])
+def test_a_batch_can_be_cancelled_once(url, client, when):
     slow = [chat_line(f"q{k}") for k in range(2000)]
     batch = client.batches.create(
         input_file_id=brought(client, slow).id, endpoint="/v1/chat/completions", completion_window="24h"
     )
+    while client.batches.retrieve(batch.id).status != when:
+        time.sleep(0.01)
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
     ended = until_ended(client, batch)
     assert ended.status == "cancelled"
@@ -138,6 +141,7 @@ def test_a_batch_can_be_cancelled_once(url, client):
     counts = ended.request_counts
     lines = len(rows_of(client, ended.output_file_id)) + len(rows_of(client, ended.error_file_id))
     assert counts.completed + counts.failed == counts.total == lines
+    assert counts.total in ((2000,) if when == "in_progress" else (0, 2000))
 
 
 def test_a_completed_batch_cannot_be_cancelled(client):

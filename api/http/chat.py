@@ -46,14 +46,20 @@ async def chat_completions(body: ChatRequest, request: Request, service: Serving
 
 
 async def complete_chat(
-    service: Service, body: ChatRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+    service: Service,
+    body: ChatRequest,
+    *,
+    owner: str = "",
+    run_id: str | None = None,
+    job: bool = False,
+    calls: int | None = None,
 ) -> ChatCompletion:
     """The whole completion. With `run_id` its replies are kept under that name: what is asked again is paid once.
 
     Raises:
         ApiError, EotError: there is none.
     """
-    chat = await begin_chat(service, body, owner=owner, run_id=run_id, job=job)
+    chat = await begin_chat(service, body, owner=owner, run_id=run_id, job=job, calls=calls)
     try:
         results = await asyncio.gather(*(run.wait() for run in chat.runs))
     finally:
@@ -71,7 +77,13 @@ async def complete_chat(
 
 
 async def begin_chat(
-    service: Service, body: ChatRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+    service: Service,
+    body: ChatRequest,
+    *,
+    owner: str = "",
+    run_id: str | None = None,
+    job: bool = False,
+    calls: int | None = None,
 ) -> Chat:
     """Begin a run for each of the `n` choices; all of them, or none.
 
@@ -84,7 +96,8 @@ async def begin_chat(
         for choice in range(body.n or 1):
             name = f"{run_id}:{choice}" if run_id and choice else run_id
             again = Ask(ask.question, ask.council, ask.seed + choice, ask.verbatim, ask.sampling)
-            run = await service.begin(again, owner=owner, run_id=name, keep=run_id is not None, job=job)
+            share = calls and calls // (body.n or 1)
+            run = await service.begin(again, owner=owner, run_id=name, keep=run_id is not None, job=job, calls=share)
             chat.runs.append(run)
     except BaseException:
         chat.cancel()

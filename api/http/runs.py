@@ -44,14 +44,20 @@ async def begin_run(body: RunRequest, service: Serving, owner: Owner) -> Respons
 
 
 async def complete_run(
-    service: Service, body: RunRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+    service: Service,
+    body: RunRequest,
+    *,
+    owner: str = "",
+    run_id: str | None = None,
+    job: bool = False,
+    calls: int | None = None,
 ) -> RunObject:
     """The whole run, for jobs.
 
     Raises:
         ApiError, EotError: it cannot begin, or came to no verdict.
     """
-    run = await service.native.begin(body, owner=owner, run_id=run_id, job=job)
+    run = await service.native.begin(body, owner=owner, run_id=run_id, job=job, calls=calls)
     try:
         await run.wait()
     finally:

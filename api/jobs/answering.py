@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from api.http.errors import ApiError, as_api_error
-from api.jobs.endpoints import Body, Endpoint, Endpoints, usage_in
+from api.jobs.endpoints import Body, Endpoints, usage_in
 from api.store import Batch, Item, Outcome, Store
 from eot.types import Usage
 
@@ -53,7 +53,8 @@ class Answering:
 
     async def _outcome(self, batch: Batch, item: Item) -> Outcome | None:
         endpoint, body = self.endpoints[batch.endpoint], json.loads(item.request)
-        match await self._may_begin(batch, item, endpoint, body):
+        calls = None if batch.max_calls is None else (await endpoint.pricing())(body).calls_most
+        match await self._may_begin(batch, item, calls):
             case "later":
                 return None
             case "no":
@@ -62,7 +63,7 @@ class Answering:
         fault = ApiError(500, "not asked")
         for wait in (*(() if batch.max_calls else _WAITS), None):
             try:
-                answer = await endpoint.perform(body, batch.owner, run_id)
+                answer = await endpoint.perform(body, batch.owner, run_id, calls)
             except Exception as caught:  # noqa: BLE001 - whatever happens to an item becomes its error line
                 fault = as_api_error(caught)
             else:
@@ -72,25 +73,25 @@ class Answering:
             if wait is None or fault.status not in _PASSING:
                 break
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - no secret
-        return _outcome(item, fault.status, run_id, fault.envelope)
+        booked = Usage(calls=calls or 0)  # how many calls a failure took nobody tells: it counts as all it might
+        return _outcome(item, fault.status, run_id, fault.envelope).model_copy(update={"usage": booked})
 
-    async def _may_begin(self, batch: Batch, item: Item, endpoint: Endpoint, body: Body) -> Begin:
-        """Book the calls of the item's worst case; what was spent is settled when it has ended."""
+    async def _may_begin(self, batch: Batch, item: Item, calls: int | None) -> Begin:
+        """Book the calls of the item's worst case; what it did not need is given back when it has ended."""
         if batch.max_calls is None and batch.max_usd is None:
             return "yes"
         spent = await self.store.items.counts(batch.id)
         if batch.max_usd is not None and spent.usd >= batch.max_usd:
             return "no"
-        if batch.max_calls is None:
+        if batch.max_calls is None or calls is None:
             return "yes"
-        most = (await endpoint.pricing())(body).calls_most
-        if await self.store.counters.reserve(_booked(batch.id), str(item.line), most, batch.max_calls):
+        if await self.store.counters.reserve(_booked(batch.id), str(item.line), calls, batch.max_calls):
             return "yes"
-        return "no" if spent.calls + most > batch.max_calls else "later"
+        return "no" if spent.calls + calls > batch.max_calls else "later"
 
     async def settle(self, batch: Batch, outcome: Outcome) -> None:
         """What an item did not spend of its booking is there for the others."""
-        if batch.max_calls is not None and outcome.ok:
+        if batch.max_calls is not None:
             await self.store.counters.settle(_booked(batch.id), str(outcome.line), outcome.usage.calls)
 
     async def forget(self, batch: str) -> None:

@@ -17,12 +17,13 @@ class Endpoint:
     """One kind of request.
 
     `check` says what is wrong with a body, or "". `pricing` gives what reckons a body's cost. `perform` answers it:
-    body, owner, run id; what was asked under a run id is not paid twice. It raises ApiError or EotError.
+    body, owner, run id (what was asked under one is not paid twice), and how many calls it may make at most. It raises
+    ApiError or EotError.
     """
 
     check: Callable[[Body], str]
     pricing: Callable[[], Awaitable[Callable[[Body], Estimate]]]
-    perform: Callable[[Body, str, str], Awaitable[Body]]
+    perform: Callable[[Body, str, str, int | None], Awaitable[Body]]
 
 
 Endpoints = Mapping[str, Endpoint]

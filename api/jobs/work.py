@@ -127,6 +127,8 @@ class Work:
     async def _ended(self, batch: Batch) -> Batch | None:
         """Every item without an outcome is given one that says why; then nothing can change any more."""
         status = "cancelled" if batch.status == "cancelling" else batch.ending
+        if "in_progress" not in batch.at:  # its file may still be being read: none of its requests was accepted yet
+            return await self._enter(batch.id, batch.status, lambda row: row.entered(status))
         if status in _UNASKED:
             body = json.dumps({"response": None, "error": _UNASKED[status]})
             while await self.store.items.finish_rest(batch.id, False, body, _BULK):  # noqa: FBT003 - as in Outcome
