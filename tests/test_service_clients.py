@@ -103,7 +103,8 @@ def test_the_openai_sdk_lists_models(client):
     assert client.models.retrieve("eot/debate").owned_by == "council"
 
 
-def test_litellm_chats_and_streams(url):
+def test_litellm_chats_and_streams(url, monkeypatch):
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list in a thread
     import litellm
 
     asked = {"model": "openai/eot/default", "messages": QUESTION, "api_base": url, "api_key": "none"}
