@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr
 
 from agents.checked import MAX_REPLY_CHARACTERS
 from agents.faults import call_error
+from agents.wire import guarded_client
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
 from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
 
@@ -114,7 +115,9 @@ class HostedAgent:
         """LiteLLM's chunks; its exceptions become ours. Closing this closes the connection."""
         stream: Any = None
         try:
-            stream = await _litellm().acompletion(**self._request(prompt))
+            litellm = _litellm()
+            litellm.aclient_session = guarded_client(litellm.AsyncHTTPHandler)
+            stream = await litellm.acompletion(**self._request(prompt))
             async for chunk in stream:
                 yield chunk
             self._refuse_half(stream)
