@@ -14,6 +14,7 @@ from rich.text import Text
 
 from api.compose import House
 from api.defaults import HOSTED, with_defaults
+from api.stocking import local_names
 from eot.errors import EotError, SettingsError
 from eot.settings import AgentSettings, Settings, load
 from local_models import CATALOGUE, on_disk
@@ -75,9 +76,11 @@ def _remarks(settings: Settings) -> Iterator[str]:
 
 
 def _remark(agent: AgentSettings, settings: Settings) -> str:
-    prefix, _, rest = agent.model.partition("/")
-    if prefix == "local" and rest in CATALOGUE and not on_disk(rest, settings.home):
-        return f"its weights are not on disk; they come with the first question, or now: eot models pull {rest}"
+    prefix = agent.model.partition("/")[0]
+    names = local_names(agent.model, settings)
+    if absent := [name for name in names if name in CATALOGUE and not on_disk(name, settings.home)]:
+        pull = f"eot models pull {' '.join(absent)}"
+        return f"its weights are not on disk; they come with the first question, or now: {pull}"
     keys = [key for key, models in HOSTED.items() if models[0].startswith(f"{prefix}/")]
     if keys and not (agent.api_key or agent.api_key_env or os.environ.get(keys[0])):
         return f"{keys[0]} is not set, and the agent has no api_key_env"

@@ -72,6 +72,7 @@ class House:
             parallel=settings.parallel,
             context=settings.context,
             engine=settings.engine,
+            fusions=settings.fusions,
         )
         self._bare: dict[str, Agent] = {}
         self._store = calls
@@ -173,7 +174,7 @@ class House:
         agent = Deadline(Retry(agent, settings.retries), settings.deadline)
         agent = self._paced(agent, settings)
         if keep:
-            agent = Memo(agent, self._calls(), _fingerprint(settings))
+            agent = Memo(agent, self._calls(), _fingerprint(settings, self.settings))
         return Briefed(Budgeted(agent, budget), settings.instructions, settings.seed)
 
     def _paced(self, agent: Agent, settings: AgentSettings) -> Agent:
@@ -240,6 +241,10 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
         case "local":
             _refuse_unfit(name, rest)
             return LocalAgent(name=name, engine=partial(engines.get, rest), sampling=Sampling(**_sampling(settings)))
+        case "fusion":
+            for member in engines.fusion(rest).members:
+                _refuse_unfit(name, member)
+            return LocalAgent(name=name, engine=partial(engines.fused, rest), sampling=Sampling(**_sampling(settings)))
         case "replay":
             return ReplayAgent(name, Path(rest))
         case "scripted":
@@ -284,7 +289,9 @@ def _key_in(variable: str | None) -> SecretStr | None:
     return SecretStr(os.environ[variable]) if variable and os.environ.get(variable) else None
 
 
-def _fingerprint(settings: AgentSettings) -> str:
+def _fingerprint(agent: AgentSettings, settings: Settings) -> str:
     """What makes two agents the same to the memo: everything that shapes the text, and nothing else."""
     shaping = {"model", "temperature", "top_p", "max_tokens", "stop", "base_url", "script"}
-    return hashlib.sha256(settings.model_dump_json(include=shaping).encode()).hexdigest()
+    fusion = settings.fusions.get(agent.model.removeprefix("fusion/")) if agent.model.startswith("fusion/") else None
+    text = agent.model_dump_json(include=shaping) + (fusion.model_dump_json() if fusion else "")
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -73,10 +73,18 @@ def _of(settings: Settings, council: str) -> list[str]:
 def missing(settings: Settings, council: CouncilSettings, *, also_present: bool = False) -> list[str]:
     """Catalogue models that this council's agents run on, and that are not on disk yet."""
     models = [settings.agents[agent].model for agent in council.agents if agent in settings.agents]
-    names = dict.fromkeys(model.removeprefix("local/") for model in models if model.startswith("local/"))
+    names = dict.fromkeys(name for model in models for name in local_names(model, settings))
     return [
         name for name in names if name in CATALOGUE and (also_present or not local_models.on_disk(name, settings.home))
     ]
+
+
+def local_names(model: str, settings: Settings) -> tuple[str, ...]:
+    """The local models that an agent's `model` runs on: none, one, or the members of a fused set."""
+    prefix, _, rest = model.partition("/")
+    if prefix == "fusion" and rest in settings.fusions:
+        return settings.fusions[rest].members
+    return (rest,) if prefix == "local" else ()
 
 
 def bring(names: Iterable[str], settings: Settings) -> None:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from eot.errors import SettingsError
+from eot.fusion import FusionSettings
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[\w.:@+-]{1,64}$")]
@@ -32,7 +33,10 @@ class _Table(BaseModel):
 
 
 class AgentSettings(_Table):
-    """One `[agents.NAME]` table. `model` is any LiteLLM model string, or `local/...`, `replay/FILE`, `scripted`."""
+    """One `[agents.NAME]` table. `model` is any LiteLLM model string, or one of `eot`'s own.
+
+    Those are `local/...`, `fusion/NAME`, `replay/FILE` and `scripted`.
+    """
 
     model: str = Field(min_length=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -157,6 +161,8 @@ class Settings(BaseSettings):
     """Tokens of context for each of those requests."""
     agents: Mapping[Name, AgentSettings] = Field(default_factory=dict)
     councils: Mapping[Name, CouncilSettings] = Field(default_factory=dict)
+    fusions: Mapping[Name, FusionSettings] = Field(default_factory=dict)
+    """Local models that decide each token together; `fusion/NAME` is then a model of agents."""
     topologies: Mapping[Name, Mapping[Name, tuple[str, ...]]] = Field(default_factory=dict)
     """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
     embed: EmbedSettings = EmbedSettings()
@@ -273,6 +279,7 @@ def _shown(error: Any) -> str:
 _TABLES: Mapping[str, type[BaseModel]] = {
     "agents": AgentSettings,
     "councils": CouncilSettings,
+    "fusions": FusionSettings,
     "budget": BudgetSettings,
     "embed": EmbedSettings,
     "serve": ServeSettings,

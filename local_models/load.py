@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from eot.errors import MissingExtraError
+from eot.errors import InputError, MissingExtraError, UnknownNameError
+from eot.fusion import FusionSettings
 from local_models.engine import Engine
 from local_models.llama_cpp import LlamaCpp
+from local_models.once import Once
 from local_models.threads import default_threads
-from local_models.weights import locate
+from local_models.weights import digest_of, locate
+
+if TYPE_CHECKING:
+    from local_models.fusion import FusionEngine
+    from local_models.transformers_engine import TransformersEngine
 
 Kind = Literal["auto", "llama.cpp", "transformers"]
 
@@ -22,6 +30,7 @@ class Engines:
 
     `threads`: processor threads of each engine, by default the physical cores that are idle. `parallel`: requests
     that one engine serves at once; more wait. `context`: tokens of each request, prompt and reply together.
+    `fusions`: the sets that can be asked for by name.
     """
 
     def __init__(
@@ -32,10 +41,13 @@ class Engines:
         parallel: int = 4,
         context: int = 4096,
         engine: Kind = "auto",
+        fusions: Mapping[str, FusionSettings] | None = None,
     ) -> None:
         self._home, self._kind = home, engine
         self._threads, self._parallel, self._context = threads, parallel, context
-        self._engines: dict[Path, asyncio.Task[Engine]] = {}
+        self._fusions = fusions or {}
+        self._engines: Once[LlamaCpp | TransformersEngine] = Once()
+        self._fused: Once[FusionEngine] = Once()
 
     async def get(self, name: str) -> Engine:
         """The engine of a catalogue name, a GGUF file or a safetensors folder; loaded once, however many ask.
@@ -45,16 +57,48 @@ class Engines:
             WeightsError: not pulled yet, or it cannot be loaded.
             MissingExtraError: it needs torch, which is not installed.
         """
-        path = (await asyncio.to_thread(locate, name, self._home)).resolve()
-        if path not in self._engines:
-            self._engines[path] = asyncio.create_task(self._load(path))
-        task = self._engines[path]
-        try:
-            return await asyncio.shield(task)  # who gives up must not take the model from the others
-        except BaseException:
-            if task.done() and (task.cancelled() or task.exception()):
-                self._engines.pop(path, None)  # the next one to ask tries again
-            raise
+        path = await self._path(name)
+        if choose(self._kind, path) == "transformers":
+            return await self._torch(path)
+        return await self._engines.get((path, "llama.cpp"), lambda: self._load_llama(path))
+
+    def fusion(self, name: str) -> FusionSettings:
+        """The settings of a fused set.
+
+        Raises:
+            UnknownNameError: there is no such table.
+        """
+        if name not in self._fusions:
+            raise UnknownNameError("fusion", name, self._fusions)
+        return self._fusions[name]
+
+    async def fused(self, name: str) -> FusionEngine:
+        """The engine of a fused set; its members share their weights with whoever else runs them on torch.
+
+        Raises:
+            UnknownNameError: there is no such table, or no such member.
+            InputError: two members are one model, or the method cannot fuse these.
+            WeightsError: a member was not pulled yet, or cannot be loaded.
+            MissingExtraError: torch is not installed.
+        """
+        return await self.fuse(self.fusion(name), name)
+
+    async def fuse(self, settings: FusionSettings, name: str) -> FusionEngine:
+        """As `fused`, with settings from elsewhere."""
+        return await self._fused.get(settings, lambda: self._load_fused(settings, name))
+
+    async def _load_fused(self, settings: FusionSettings, name: str) -> FusionEngine:
+        if not _torch_is_here():
+            raise MissingExtraError("Fusing models", "torch")
+        paths = [await self._path(member) for member in settings.members]
+        await asyncio.to_thread(_refuse_twins, settings.members, paths)
+        members = [await self._torch(path) for path in paths]
+        from local_models.fusion import FusionEngine  # noqa: PLC0415  (torch takes seconds)
+
+        return await asyncio.to_thread(FusionEngine, members, settings, name, parallel=self._parallel)
+
+    async def _path(self, name: str) -> Path:
+        return (await asyncio.to_thread(locate, name, self._home)).resolve()
 
     @cached_property
     def _threads_now(self) -> int:
@@ -62,20 +106,34 @@ class Engines:
         return self._threads or default_threads()
 
     async def close(self) -> None:
-        loading = list(self._engines.values())
-        self._engines.clear()
-        for engine in await asyncio.gather(*loading, return_exceptions=True):
-            if not isinstance(engine, BaseException):
-                await engine.close()
+        for set_ in await self._fused.taken():
+            await set_.close()
+        for engine in await self._engines.taken():
+            await engine.close()
 
-    async def _load(self, path: Path) -> Engine:
-        if choose(self._kind, path) == "llama.cpp":
-            return await LlamaCpp.load(path, threads=self._threads_now, parallel=self._parallel, context=self._context)
+    async def _load_llama(self, path: Path) -> LlamaCpp:
+        return await LlamaCpp.load(path, threads=self._threads_now, parallel=self._parallel, context=self._context)
+
+    async def _torch(self, path: Path) -> TransformersEngine:
         from local_models.transformers_engine import TransformersEngine  # noqa: PLC0415  (torch takes seconds)
 
-        return await TransformersEngine.load(
-            path, home=self._home, threads=self._threads_now, parallel=self._parallel, context=self._context
-        )
+        async def load() -> TransformersEngine:
+            return await TransformersEngine.load(
+                path, home=self._home, threads=self._threads_now, parallel=self._parallel, context=self._context
+            )
+
+        engine = await self._engines.get((path, "transformers"), load)
+        assert isinstance(engine, TransformersEngine)
+        return engine
+
+
+def _refuse_twins(names: Sequence[str], paths: Sequence[Path]) -> None:
+    """One model under two names would vote twice: that is what weights are for."""
+    files = [next(iter(sorted(path.glob("*.safetensors"))), path) if path.is_dir() else path for path in paths]
+    for (one, first), (other, second) in combinations(zip(names, files, strict=True), 2):
+        same_size = first.stat().st_size == second.stat().st_size
+        if first == second or (same_size and digest_of(first) == digest_of(second)):
+            raise InputError(f"{one} and {other} are the same model; name it once, and give it a weight")
 
 
 def choose(kind: Kind, path: Path) -> Literal["llama.cpp", "transformers"]:

@@ -8,7 +8,7 @@ import typer
 
 from api.commands.options import Config, Json
 
-app = typer.Typer(help="Local models: list, pull, remove.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Local models: list, pull, fuse, remove.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -29,6 +29,24 @@ def pull(
     from api.stocking import pull_models
 
     pull_models(names, config, as_json=as_json)
+
+
+@app.command("fuse")
+def fuse(
+    members: Annotated[list[str], typer.Argument(help="Catalogue names or paths; the main one first.")],
+    method: Annotated[
+        str, typer.Option(help="auto, logit, prob, power, contrastive, unite, gac, deepen or safe.")
+    ] = "auto",
+    weights: Annotated[str, typer.Option(help="One number a member, with commas.")] = "",
+    prompt: Annotated[str, typer.Option(help="What the timing goes on from.")] = "The capital of France is",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens the timing writes.")] = 16,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Try a set of local models: can they be fused, by which method, and what will it cost?"""
+    from api.fusing import try_fusion
+
+    try_fusion(members, method, weights, prompt, tokens, config, as_json=as_json)
 
 
 @app.command("rm")

@@ -41,6 +41,11 @@ class FusionEngine:
         self._decoding = SameVocabulary(self.members, self._shares, settings, self.method)
         self._batches: Batches[FusedRequest] = Batches(name, parallel, self._decoding.decode)
 
+    @property
+    def common(self) -> int:
+        """How many pieces of text are one token in every member's vocabulary."""
+        return len(set.intersection(*(set(vocabulary.ids) for vocabulary in self._vocabularies)))
+
     async def generate(self, messages: Messages, sampling: Sampling, hear: Hear | None = None) -> Generation:
         """As every engine; a member without a chat template is refused by name."""
         self._batches.refuse_closed()
