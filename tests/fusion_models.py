@@ -6,6 +6,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from local_models.fusion.vocabulary import Vocabulary
 from local_models.transformers_engine import TransformersEngine
 
 TEXT = (
@@ -70,8 +71,17 @@ def sentence_piece():
     return wrapped(tokenizer)
 
 
-def engine(seed, tokenizer=None, *, name=None, context=512, head=None, scale=0.5, parallel=8, **config):
-    """A Llama of two layers with its own random weights, in fp32. `head`: places of its head, padding included."""
+def muted(tokenizer):
+    """Ids that no test wants to see: control tokens, and bytes that an ordinary token writes too."""
+    words = Vocabulary(tokenizer, frozenset([tokenizer.eos_token_id]), "x")
+    return sorted({*range(len(words.pieces))} - {*words.ids.values()})
+
+
+def engine(seed, tokenizer=None, *, mute=(), name=None, context=512, head=None, scale=0.5, parallel=8, **config):
+    """A Llama of two layers with its own random weights, in fp32, that never ends by itself.
+
+    `head`: places of its head, padding included. `mute`: ids that it never writes either.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     tokenizer = tokenizer or byte_level()
@@ -88,4 +98,11 @@ def engine(seed, tokenizer=None, *, name=None, context=512, head=None, scale=0.5
         "bos_token_id": None,
     }
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | config))).float().eval()
+    silent = [*muted(tokenizer), *mute]
+
+    def hold(_model, _inputs, out):
+        out.logits[..., silent] -= 50
+        return out
+
+    model.register_forward_hook(hold)
     return TransformersEngine(model, tokenizer, name or f"tiny{seed}", parallel=parallel, context=context)

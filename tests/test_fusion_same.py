@@ -15,8 +15,8 @@ from local_models import Sampling
 
 torch = pytest.importorskip("torch", reason="needs the extra eot[torch]")
 transformers = pytest.importorskip("transformers", reason="needs the extra eot[torch]")
+from fusion_exact import drawn_from, replies, rows, surprise  # noqa: E402
 from fusion_models import byte_level, engine, sentence_piece  # noqa: E402
-from scipy.stats import chi2  # noqa: E402
 from transformers import DynamicCache  # noqa: E402
 from weights import HOME, weights  # noqa: E402
 
@@ -68,25 +68,6 @@ async def test_a_set_of_one_draws_what_the_model_draws_alone(pair):
     assert await said(fused(pair[:1]), PROMPTS, warm) == await said(pair[0], PROMPTS, warm)
 
 
-def rows(models, ids):
-    """Each model's log probabilities after `ids`, without a cache, in float64: N V."""
-    with torch.inference_mode():
-        logits = [model.model(torch.tensor([ids])).logits[0, -1].double() for model in models]
-    return np.stack([one.log_softmax(-1).numpy() for one in logits])
-
-
-def drawn_from(logprobs, temperature, top_p):
-    """The nucleus by its definition, token by token."""
-    sharp = np.exp(logprobs / temperature)
-    sharp /= sharp.sum()
-    kept, total = np.zeros_like(sharp), 0.0
-    for token in np.argsort(-sharp, kind="stable"):
-        if total >= top_p:
-            break
-        kept[token], total = sharp[token], total + sharp[token]
-    return kept / kept.sum()
-
-
 async def test_sampling_is_a_manual_multinomial_of_the_fused_distribution(pair):
     ids, draws, written = byte_level().encode("the dog"), random.Random(11), []
     for _ in range(25):
@@ -107,32 +88,14 @@ async def test_the_speculative_ensemble_draws_from_the_serial_ones_distribution(
     asked = [FusedRequest([prompt, prompt], Sampling(**how, max_tokens=3, seed=seed), 3, str) for seed in range(runs)]
     await asyncio.to_thread(decoding.decode, asked)
     found = Counter([(await request.told(None)).text for request in asked])
-    mixed = replies(prompt, lambda lp: np.logaddexp(*lp) - math.log(2), pair, 3, **how)
-    alone = replies(prompt, lambda lp: lp[0], pair, 3, **how)
+
+    def exact(blend):
+        return {str(list(ids)): p for ids, p in replies(prompt, blend, pair, 3, **how).items()}
+
+    mixed = exact(lambda lp: np.logaddexp(*lp) - math.log(2))
     assert len(mixed) > 50
     assert surprise(found, mixed, runs) > 1e-3
-    assert surprise(found, alone, runs) < 1e-6
-
-
-def replies(prompt, blend, models, length, temperature, top_p, written=()):
-    """Every reply of `length` tokens that can be drawn, with its exact probability."""
-    if len(written) == length:
-        return {str(list(written)): 1.0}
-    kept = drawn_from(blend(rows(models, [*prompt, *written])), temperature, top_p)
-    return {
-        ids: kept[token] * probability
-        for token in np.flatnonzero(kept).tolist()
-        for ids, probability in replies(prompt, blend, models, length, temperature, top_p, (*written, token)).items()
-    }
-
-
-def surprise(found, expected, runs):
-    """The p-value of Pearson's chi-square; cells that expect fewer than five are pooled."""
-    large = [cell for cell in expected if expected[cell] * runs >= 5]
-    counts = [(found[cell], expected[cell] * runs) for cell in large]
-    counts.append((runs - sum(seen for seen, _ in counts), runs - sum(due for _, due in counts)))
-    statistic = sum((seen - due) ** 2 / max(due, 1e-9) for seen, due in counts if seen or due > 1e-6)
-    return chi2.sf(statistic, len(counts) - 1)
+    assert surprise(found, exact(lambda lp: lp[0]), runs) < 1e-6
 
 
 @pytest.mark.parametrize("method", ["logit", "prob", "power", "contrastive"])

@@ -8,6 +8,7 @@ from eot.errors import InputError
 from eot.fusion import FusionSettings
 from local_models.batches import Batches
 from local_models.engine import Generation, Hear, Messages, Sampling
+from local_models.fusion.across import AcrossVocabularies
 from local_models.fusion.request import FusedRequest
 from local_models.fusion.same import SAME_VOCABULARY, SameVocabulary
 from local_models.fusion.vocabulary import Vocabulary
@@ -38,8 +39,13 @@ class FusionEngine:
         self._vocabularies = [Vocabulary(member.tokenizer, member.ends, member.name) for member in self.members]
         self.difference = _difference(self._vocabularies)
         self.method = _method(settings, self.difference)
-        self._decoding = SameVocabulary(self.members, self._shares, settings, self.method)
+        self._decoding = self._made(settings)
         self._batches: Batches[FusedRequest] = Batches(name, parallel, self._decoding.decode)
+
+    def _made(self, settings: FusionSettings) -> SameVocabulary | AcrossVocabularies:
+        if self.method in SAME_VOCABULARY:
+            return SameVocabulary(self.members, self._shares, settings, self.method)
+        return AcrossVocabularies(self.members, self._vocabularies, self._shares, settings, self.method)
 
     @property
     def common(self) -> int:

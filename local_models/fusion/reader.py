@@ -12,6 +12,10 @@ from eot.errors import CallError, InputError
 from local_models.transformers_engine import TransformersEngine
 
 
+class FullError(Exception):
+    """The reply has come to the end of a member's context."""
+
+
 class Reader:
     """`ids` are the prompt and the reply so far, some of them not yet read."""
 
@@ -22,7 +26,13 @@ class Reader:
         self._read = 0
 
     def rows(self, count: int) -> Tensor:
-        """Read on; return the logits that follow each of the last `count` ids, count V, as the model gives them."""
+        """Read on; return the logits that follow each of the last `count` ids, count V, as the model gives them.
+
+        Raises:
+            FullError: they do not fit the member's context.
+        """
+        if len(self.ids) > self.member.context_tokens:
+            raise FullError
         self._forget(min(self._read, len(self.ids) - count))
         fresh = torch.tensor([self.ids[self._read :]], device=self.member.model.device)  # 1 T
         logits: Tensor = named(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from eot.errors import CallError
+from local_models.fusion.reader import FullError
 from local_models.fusion.request import FusedRequest
 from local_models.fusion.trace import FusedLogprob
 
@@ -36,6 +37,8 @@ def _takes_one(request: FusedRequest, steps: Iterator[Step]) -> bool:
     except CallError as fault:
         request.fail(fault)
         return False
+    except FullError:
+        step = None
     if step is None:
         request.cut()
         return False
