@@ -105,7 +105,7 @@ def test_the_openai_sdk_lists_models(client):
 
 def test_litellm_chats_and_streams(url, monkeypatch):
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list in a thread
-    import litellm
+    import litellm  # noqa: PLC0415 - after the variable
 
     asked = {"model": "openai/eot/default", "messages": QUESTION, "api_base": url, "api_key": "none"}
     answer = litellm.completion(**asked)
@@ -116,7 +116,7 @@ def test_litellm_chats_and_streams(url, monkeypatch):
 
 
 async def test_langchain_chats_streams_and_gives_structure(url):
-    from langchain_openai import ChatOpenAI
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - seconds
 
     council = ChatOpenAI(model="eot/default", base_url=url, api_key="none")
     assert council.invoke("How many eggs are left?").content.endswith("The answer is 7.")

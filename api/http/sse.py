@@ -35,8 +35,11 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(frames, headers={**_HEADERS, **(headers or {})})
+    def __init__(
+        self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None, status_code: int = 200
+    ) -> None:
+        """FastAPI reads the status for its OpenAPI from this signature."""
+        super().__init__(frames, status_code=status_code, headers={**_HEADERS, **(headers or {})})
         self._frames = frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
