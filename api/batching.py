@@ -13,7 +13,10 @@ from agents import Prices
 from api.asks import Ask
 from api.http.chat import ask_of, complete_chat
 from api.http.chat_types import ChatRequest
-from api.http.errors import ApiError, as_api_error
+from api.http.embeddings import EmbeddingsRequest, complete_embeddings
+from api.http.errors import ApiError
+from api.http.response_types import ResponsesRequest
+from api.http.responses import ask_of_response, complete_response
 from api.http.run_types import RunRequest
 from api.http.runs import complete_run
 from api.jobs.endpoints import Body, Endpoint, Endpoints
@@ -35,12 +38,48 @@ def engine(service: Service, at_once: int) -> Engine:
 def endpoints(service: Service) -> Endpoints:
     """The requests that a batch may be made of, by their path."""
     settings = service.settings
-    chat = Callables(ChatRequest, lambda body: ask_of(body, settings), partial(complete_chat, service))
-    runs = Callables(RunRequest, lambda body: body.ask(settings), partial(complete_run, service))
-    return {"/v1/chat/completions": chat.endpoint(service), "/v1/runs": runs.endpoint(service)}
+    chat = _Questions(ChatRequest, lambda body: ask_of(body, settings), partial(complete_chat, service))
+    responses = _Questions(
+        ResponsesRequest, lambda body: ask_of_response(body, settings), partial(complete_response, service)
+    )
+    runs = _Questions(RunRequest, lambda body: body.ask(settings), partial(complete_run, service))
+    return {
+        "/v1/chat/completions": chat.endpoint(service),
+        "/v1/responses": responses.endpoint(service),
+        "/v1/embeddings": _embeddings(service),
+        "/v1/runs": runs.endpoint(service),
+    }
 
 
-class Callables:
+def _embeddings(service: Service) -> Endpoint:
+    async def perform(body: Body, owner: str, run_id: str, calls: int | None) -> Body:
+        del owner, run_id, calls  # nothing is kept and nothing is paid
+        return (await complete_embeddings(service, _read(EmbeddingsRequest, body))).model_dump(mode="json")
+
+    async def free() -> Callable[[Body], Estimate]:
+        return lambda _: Estimate()
+
+    return Endpoint(partial(_fault_in, partial(_read, EmbeddingsRequest)), free, perform)
+
+
+def _read(kind: type[B], body: Body) -> B:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ApiError(400, f"{where}: {first['msg'].removeprefix('Value error, ')}", param=where) from None
+
+
+def _fault_in(read: Callable[[Body], object], body: Body) -> str:
+    try:
+        read(body)
+    except (ApiError, EotError) as fault:
+        return str(fault)
+    return ""
+
+
+class _Questions:
     """How one kind of request is read (`body`), understood (`ask`) and answered (`complete`)."""
 
     def __init__(self, body: type[B], ask: Callable[[B], Ask], complete: Callable[..., Awaitable[BaseModel]]) -> None:
@@ -49,36 +88,18 @@ class Callables:
         self._complete = complete
 
     def endpoint(self, service: Service) -> Endpoint:
-        return Endpoint(check=self._check, pricing=_Pricing(service, self._asked).price, perform=self._perform)
-
-    def _check(self, body: Body) -> str:
-        try:
-            self._asked(body)
-        except (ApiError, EotError) as fault:
-            return str(fault)
-        return ""
+        return Endpoint(partial(_fault_in, self._asked), _Pricing(service, self._asked).price, self._perform)
 
     def _asked(self, body: Body) -> Ask:
-        return self._ask(self._read(body))
-
-    def _read(self, body: Body) -> BaseModel:
-        try:
-            return self._body.model_validate(body)
-        except ValidationError as fault:
-            first = fault.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ApiError(400, f"{where}: {first['msg'].removeprefix('Value error, ')}", param=where) from None
+        return self._ask(_read(self._body, body))
 
     async def _perform(self, body: Body, owner: str, run_id: str, calls: int | None) -> Body:
         """Answer; without a seed of its own a request gets one from its name, so that asked again it is the same."""
         if body.get("seed") is None:
             digest = hashlib.sha256(run_id.encode()).digest()
             body = {**body, "seed": int.from_bytes(digest[:8], "big") % _SEEDS}
-        try:
-            read = self._read(body)
-            answered = await self._complete(read, owner=owner, run_id=run_id, job=True, calls=calls)
-        except (ApiError, EotError) as fault:
-            raise as_api_error(fault) from fault
+        read = _read(self._body, body)
+        answered = await self._complete(read, owner=owner, run_id=run_id, job=True, calls=calls)
         return answered.model_dump(mode="json")
 
 

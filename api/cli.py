@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import ask, config, eval, gate, keys, models, serve, vote  # noqa: A004 - the command's name
+from api.commands import ask, batch, config, eval, gate, keys, models, serve, vote, worker  # noqa: A004 - the command's name
 from eot import __version__
 from eot.errors import EotError
 from eot.text import clean
@@ -25,6 +25,8 @@ app.command("ask")(ask.ask)
 app.command("vote")(vote.vote)
 app.command("eval")(eval.eval_)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
+app.add_typer(batch.app, name="batch")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(gate.app, name="gate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from dataclasses import replace
 
@@ -16,8 +17,10 @@ from api.limits import Limits
 from api.native import NativeRuns
 from api.observing import Observing
 from api.runs import Run, Runs
-from api.store import Answer, open_store
+from api.store import STORE_FAULTS, Answer, Store, open_store
 from eot.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _STORE_PATIENCE = 2.0
 
@@ -25,18 +28,19 @@ _STORE_PATIENCE = 2.0
 class Service:
     """Made once a process. `open` before the first request, `close` after the last.
 
-    `jobs` is set by whoever makes it serve: its items are answered by the functions that the routes call.
+    The store is that of the settings unless another is given. `jobs` is set by whoever makes it serve: its items are
+    answered by the functions that the routes call.
     """
 
     jobs: Engine
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
         self.settings = settings
         self.observing = Observing(otel=settings.serve.otel)
         shared = settings.serve.store
         calls = RedisCallStore(shared) if shared else None
         self.house = House(settings, observe=self.observing.call, calls=calls)
-        self.store = open_store(settings.serve.store, settings.home)
+        self.store = store or open_store(settings.serve.store, settings.home)
         self.keyring = Keyring(self.store)
         self.limits = Limits(self.store, self.keyring)
         self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
@@ -49,8 +53,17 @@ class Service:
         if self.settings.serve.store is None:
             await self.native.resume()
             return
+        self.house.salt = await self._shared_salt()
+
+    async def _shared_salt(self) -> str:
+        """The salt that the first process made. A store that is away for a while is waited for."""
         mine = Answer(id="salt", body_hash=secrets.token_hex(16))
-        self.house.salt = (await self.store.answers.save_new(mine) or mine).body_hash
+        while True:
+            try:
+                return (await self.store.answers.save_new(mine) or mine).body_hash
+            except STORE_FAULTS as fault:
+                _log.warning("waiting for the store: %s", type(fault).__name__)
+                await asyncio.sleep(1)
 
     async def close(self) -> None:
         """Stop what is still under way, let it be voted on, and close what was opened."""

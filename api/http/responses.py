@@ -60,14 +60,20 @@ async def create_response(body: ResponsesRequest, request: Request, service: Ser
 
 
 async def complete_response(
-    service: Service, body: ResponsesRequest, *, owner: str = "", run_id: str | None = None, job: bool = False
+    service: Service,
+    body: ResponsesRequest,
+    *,
+    owner: str = "",
+    run_id: str | None = None,
+    job: bool = False,
+    calls: int | None = None,
 ) -> ResponseObject:
     """The whole response. With `run_id` its replies are kept under that name: what is asked again is paid once.
 
     Raises:
         ApiError, EotError: there is none.
     """
-    run, talk = await _begin(service, body, owner=owner, run_id=run_id, job=job)
+    run, talk = await _begin(service, body, owner=owner, run_id=run_id, job=job, calls=calls)
     try:
         result = await run.wait()
     finally:
@@ -97,13 +103,19 @@ async def delete_response(response_id: str, service: Serving, owner: Owner) -> D
 
 
 async def _begin(
-    service: Service, body: ResponsesRequest, *, owner: str, run_id: str | None = None, job: bool = False
+    service: Service,
+    body: ResponsesRequest,
+    *,
+    owner: str,
+    run_id: str | None = None,
+    job: bool = False,
+    calls: int | None = None,
 ) -> tuple[Run, tuple[Message, ...]]:
     """The run, and the conversation that the next response may go on with."""
     body.refuse_what_cannot_be()
     before = (await _row(service, body.previous_response_id, owner)).messages if body.previous_response_id else ()
     ask = ask_of_response(body, service.settings, before)
-    run = await service.begin(ask, owner=owner, run_id=run_id, keep=run_id is not None, job=job)
+    run = await service.begin(ask, owner=owner, run_id=run_id, keep=run_id is not None, job=job, calls=calls)
     uninstructed = body.model_copy(update={"instructions": None})  # they hold for one response
     return run, uninstructed.talk(before).messages
 

@@ -49,7 +49,7 @@ class Work:
         if batch is None or batch.status != "validating":
             return
         found = await self._scanned(batch)
-        faults = found.faults or _beyond_caps(batch, found)
+        faults = found.faults or _unpriced(batch, found)
         if faults:
             if await self._enter(batch_id, "validating", lambda row: row.entered("failed", errors=tuple(faults))):
                 await self._forget(batch_id)
@@ -68,7 +68,7 @@ class Work:
         if file is None or file.owner != batch.owner:
             gone = Fault(code="file_not_found", message=f"there is no file {batch.input_file_id}")
             return Scan(faults=[gone])
-        endpoint = self.endpoints[batch.endpoint]
+        endpoint = self.endpoints[batch.endpoint]  # asked for when the batch was made
         chunks = self.store.files.read(file.id)
         price = await endpoint.pricing()
         return await scan(chunks, batch.endpoint, endpoint.check, price, into=self.store.items, batch=batch.id)
@@ -148,12 +148,9 @@ _UNASKED = {
 }
 
 
-def _beyond_caps(batch: Batch, found: Scan) -> list[Fault]:
-    """A cap that cannot be kept, or that lets no batch like this one end, is refused before anything is spent."""
-    if batch.max_usd is not None and found.estimate.usd_most is None:
-        said = "nobody knows what an agent of this batch costs, so max_usd cannot be kept; cap max_calls instead"
-        return [Fault(code="unknown_price", message=said, param="eot.max_usd")]
-    if batch.max_calls is not None and found.estimate.calls_least > batch.max_calls:
-        said = f"the batch needs {found.estimate.calls_least:,} calls at least; max_calls is {batch.max_calls:,}"
-        return [Fault(code="cap_too_low", message=said, param="eot.max_calls")]
-    return []
+def _unpriced(batch: Batch, found: Scan) -> list[Fault]:
+    """A cap on dollars that cannot be kept is refused before anything is spent."""
+    if batch.max_usd is None or found.estimate.usd_most is not None:
+        return []
+    said = "nobody knows what an agent of this batch costs, so max_usd cannot be kept; cap max_calls instead"
+    return [Fault(code="unknown_price", message=said, param="eot.max_usd")]
