@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev check test bench clean lock
+.PHONY: help setup demo dev check test fuzz bench clean lock
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lock: dev  ## renew the two locks, within the versions of requirements/constrain
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(LOCK) -c requirements/constraints.txt -o requirements/run.txt pyproject.toml
 	$(LOCK) -c requirements/constraints.txt -o requirements/build.txt requirements/build.in
+
+fuzz: dev  ## 10,000 requests drawn from the OpenAPI, none of which may be answered with a 500
+	FUZZ_CASES=10000 $(BIN)/python -m pytest -s tests/test_service_fuzz.py
 
 clean:  ## remove what was built here; the weights stay in ~/.cache/eot
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
