@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr
 
 from agents.checked import MAX_REPLY_CHARACTERS
 from agents.faults import call_error
-from agents.wire import guarded_client
+from agents.wire import FROM_AN_AGENT, guarded_client
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
 from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
 
@@ -151,6 +151,7 @@ class HostedAgent:
             "stop": list(self.stop) or None,
             "temperature": self.temperature,
             "top_p": self.top_p,
+            "extra_headers": {FROM_AN_AGENT: "1"} if self.base_url else None,
             "seed": None if prompt.seed is None else prompt.seed % _SEEDS,
         }
         return {

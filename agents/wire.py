@@ -1,5 +1,7 @@
 """What a hosted model's server may do to us over the wire: no redirects, no endless errors, no line without an end.
 
+And what it is told: that an agent asks, so that an ensemble which is asked so can refuse to sit in another.
+
 LiteLLM reads the whole body of an error and searches it for secrets on the event loop: 10 MB of it would hold everybody
 up for minutes.
 """
@@ -13,6 +15,8 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+FROM_AN_AGENT = "x-eot-agent"
+"""The header that an agent's requests carry. A council refuses them: else one might, over detours, ask itself."""
 _LONGEST_ERROR = 16 << 10
 _LONGEST_LINE = 4 << 20
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
@@ -29,8 +33,9 @@ def guarded_client(handler: type[Any]) -> httpx.AsyncClient:
 
 
 async def _ask(request: httpx.Request) -> None:
-    """A few kilobytes that come compressed may be many megabytes."""
+    """Uncompressed: a few kilobytes could else be many megabytes."""
     request.headers["accept-encoding"] = "identity"
+    request.headers[FROM_AN_AGENT] = "1"
 
 
 async def _guard(response: httpx.Response) -> None:

@@ -15,8 +15,11 @@ from serving import serving, settings
 from api.http import idempotency
 from api.store import Answer
 
-# LiteLLM 1.105 reads pydantic's fields off instances, which pydantic 2.11 and later warn of: theirs to mend.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
+# LiteLLM 1.105 has types, and reads fields, in ways that pydantic 2.11 and later warn of: theirs to mend.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning"),
+]
 
 CHAT = {"model": "agent/one", "messages": [{"role": "user", "content": "What is 3 + 4?"}]}
 

@@ -13,8 +13,11 @@ from eot.errors import NoQuorumError
 from eot.types import Question, Silence
 from topologies import TOPOLOGIES, run
 
-# LiteLLM 1.105 reads pydantic's fields off instances, which pydantic 2.11 and later warn of: theirs to mend.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
+# LiteLLM 1.105 has types, and reads fields, in ways that pydantic 2.11 and later warn of: theirs to mend.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning"),
+]
 
 DEADLINE, ROUNDS = 1.5, 1
 LATEST = DEADLINE * (ROUNDS + 1) + 2

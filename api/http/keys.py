@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agents.wire import FROM_AN_AGENT
 from api.http.errors import ApiError, answer
 from api.keys import ANYONE, Caller, Keyring, is_loopback
 from api.limits import Limits
@@ -41,7 +42,8 @@ class Gate:
             caller = await self._caller(Headers(scope=scope))
             _refuse_beyond_scope(caller, scope["path"])
             scope.setdefault("state", {})["caller"] = caller
-            told = await self._limits.admit(caller) if caller.id and scope["method"] == "POST" else {}
+            _refuse_agents(scope)
+            told = await self._limits.admit(caller) if caller.id and _is_counted(scope) else {}
         except ApiError as fault:
             await answer(fault)(scope, receive, send)
             return
@@ -85,6 +87,23 @@ def _refuse_beyond_scope(caller: Caller, path: str) -> None:
             if not caller.may(scope):
                 raise ApiError(403, f"this key has not the scope {scope!r} that {start} needs", code="scope_missing")
             return
+
+
+def _is_counted(scope: Scope) -> bool:
+    """Whatever begins something. To end it must be possible when nothing is left."""
+    return bool(scope["method"] == "POST" and not scope["path"].endswith("/cancel"))
+
+
+def _refuse_agents(scope: Scope) -> None:
+    """An agent whose base_url leads here would sit in a council of councils, in the end in its own."""
+    if scope["method"] == "POST" and FROM_AN_AGENT in Headers(scope=scope):
+        raise ApiError(
+            400,
+            "an ensemble cannot sit in an ensemble: this comes from an agent whose base_url leads here; "
+            "let it name the model's own server",
+            code="ensemble_in_ensemble",
+            headers={"connection": "close"},
+        )
 
 
 def _refuse_other_sites(headers: Headers) -> None:
