@@ -119,7 +119,7 @@ async def _run(
     house = House(settings)
     try:
         return await run(
-            await house.council(council),
+            await house.council(await house.seated(council, question)),
             question,
             run_id=asking.run_id or uuid.uuid4().hex[:12],
             seed=asking.seed,

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.asks import AGENT, Ask, alone, council_of
 from api.conversation import Conversation
+from api.gated import candidates
 from api.http.errors import ApiError
 from eot.errors import UnknownNameError
 from eot.settings import CouncilSettings, Settings
@@ -32,9 +33,9 @@ def ask_for(
     """
     council = _council(model, settings)
     if talk.is_task and not model.startswith(AGENT):
-        council = alone(settings.serve.task_agent or settings.councils["default"].agents[-1])
+        council = alone(settings.serve.task_agent or candidates(settings.councils["default"], settings)[-1])
     seed = secrets.randbelow(2**31) if seed is None else seed
-    if len(council.agents) > 1:
+    if len(council.agents) > 1 or council.gate_name:
         return Ask(talk.question(**form), council, seed)
     told = {name: value for name, value in sampling.items() if value is not None}
     if form:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from api.compose import House
 from api.defaults import HOSTED, with_defaults
+from api.gated import all_seated, candidates
 from api.stocking import local_names
 from eot.errors import EotError, SettingsError
 from eot.settings import AgentSettings, Settings, load
@@ -49,7 +50,7 @@ async def _faults(settings: Settings) -> list[str]:
     house, faults = House(settings), []
     for name, council in settings.councils.items():
         try:
-            await house.council(council)
+            await house.council(all_seated(council, settings))
         except EotError as fault:
             faults.append(f"councils.{name}: {fault}")
     await house.close()
@@ -67,7 +68,7 @@ def _remarks(settings: Settings) -> Iterator[str]:
             yield f"agents.{name}: {remark}"
     for name, council in settings.councils.items():
         try:
-            needed = rounds_to_reach(table(council.topology, council.agents, settings.topologies))
+            needed = rounds_to_reach(table(council.topology, candidates(council, settings), settings.topologies))
         except EotError:
             continue
         if needed and council.rounds < needed and len(council.agents) > 1:

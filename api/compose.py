@@ -36,10 +36,11 @@ from agents import (
     ScriptedAgent,
     Watched,
 )
+from api.gated import seated
 from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
-from eot.types import Agent
+from eot.types import Agent, Question
 from local_models import Engines, Sampling, find, locate, own_path
 from local_models.embed import Embedder
 from scoring import Embed
@@ -87,6 +88,19 @@ class House:
             self._store.close()
         if self._shared:
             await self._shared.close()
+
+    async def seated(self, seats: CouncilSettings, question: Question) -> CouncilSettings:
+        """Who sits for this question: the gate's choice where the council has a gate, else who is named.
+
+        Raises:
+            InputError: there is no such gate, or it cannot choose.
+            MissingExtraError, WeightsError: there is nothing to embed the question with.
+        """
+        if not seats.gate_name:
+            return seats
+        embed = self.embedder("emb_a_s")
+        assert embed is not None, "emb_a_s raises where nothing can embed"
+        return await seated(seats, question, self.settings, embed)
 
     async def council(
         self, seats: CouncilSettings, *, tuned: Mapping[str, AgentSettings] | None = None, keep: bool = True

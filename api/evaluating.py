@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,12 +20,14 @@ from rich.text import Text
 from agents import Budget
 from api.compose import House
 from api.defaults import with_defaults
+from api.gated import all_seated, candidates
 from api.learnt import refuse_to_overwrite, write_learnt
 from api.report import one_line
 from api.stocking import bring_for
 from eot.errors import BudgetError, InputError, NoQuorumError, UnknownNameError
 from eot.settings import BudgetSettings, CouncilSettings, Settings, load
 from eot.text import clean
+from eot.types import Question
 from evaluation import BASELINES, Entrant, Labelled, Report, Trial, Watch, evaluate, read_questions
 from evaluation import Progress as Step
 from evaluation.cells import COMPARED, SCORED, comparison_cells, score_cells
@@ -34,6 +35,7 @@ from evaluation.exchanged import Exchanged
 from evaluation.learning import Learnt
 from evaluation.summary import Comparison
 from evaluation.weights import toml_snippet
+from topologies import Council
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,19 @@ async def _run(
 async def _entrant(house: House, name: str, council: CouncilSettings) -> Entrant:
     """The council, and its members without its caps: a baseline is held to what the council really spent."""
     settings = house.settings
-    prints = {agent: _print_of(settings.agents[agent].model_dump_json(exclude=_SHAPELESS)) for agent in council.agents}
+    prints = {
+        agent: _print_of(settings.agents[agent].model_dump_json(exclude=_SHAPELESS))
+        for agent in candidates(council, settings)
+    }
     table = settings.topologies.get(council.topology, {})
-    free = await house.council(council.model_copy(update={"budget": BudgetSettings()}))
+    free = await house.council(all_seated(council, settings).model_copy(update={"budget": BudgetSettings()}))
+
+    async def seat(question: Question) -> Council:
+        return await house.council(await house.seated(council, question))
+
     return Entrant(
         name=name,
-        seat=partial(house.council, council),
+        seat=seat,
         members=free.agents,
         fingerprint=_print_of(f"{council.model_dump_json()} {table} {prints} {settings.embed}"),
         prints=prints,

@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, examples, fit, load, save
+from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, examples, fit, save
 from agents.gating.examples import Floats
 from api.compose import embedder
+from api.gated import gate_of, gate_path
 from api.report import one_line
 from eot.errors import AnswersError, InputError
 from eot.settings import Settings
@@ -81,7 +82,7 @@ def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None
         AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`.
     """
     settings = load_settings(config)
-    gate = load(gate_path(settings, judging.name))
+    gate = gate_of(judging.name, settings)
     test = read_examples(judging.file, judging.questions).of(gate.agents)
     taught = Examples((), gate.agents, _rewards(gate))
     vectors = embed_questions(test.questions, settings)
@@ -92,13 +93,6 @@ def _rewards(gate: Gate) -> Floats:
     """What it was taught of each agent: its rows where it keeps them, else its bias as a mean."""
     rewards = getattr(gate.model, "rewards", None)
     return np.asarray(1 / (1 + np.exp(-gate.model.bias)))[None] if rewards is None else rewards  # type: ignore[union-attr]
-
-
-def gate_path(settings: Settings, name: str) -> Path:
-    """Where the gate of this name lies."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise InputError(f"a gate's name has letters, digits, - and _; read {name!r}")
-    return settings.home / "gates" / f"{name}.npz"
 
 
 def read_examples(file: Path, questions: Path | None) -> Examples:

@@ -168,7 +168,8 @@ class Runs:
         self._places += places
         try:
             tuned = self._tuned(ask)
-            council = await self._house.council(ask.council, tuned=tuned, keep=keep)
+            seats = await self._house.seated(ask.council, ask.question)
+            council = await self._house.council(seats, tuned=tuned, keep=keep)
             begun = Run(ask, council, run_id=run_id or new_id(), owner=owner, watch=self._observing)
         except BaseException:
             self._places -= places

@@ -22,6 +22,7 @@ from rich.table import Table
 
 import local_models
 from api.defaults import with_defaults
+from api.gated import weights_needed
 from eot.settings import CouncilSettings, Settings, load
 from local_models import CATALOGUE
 
@@ -72,7 +73,7 @@ def _of(settings: Settings, council: str) -> list[str]:
 
 def missing(settings: Settings, council: CouncilSettings, *, also_present: bool = False) -> list[str]:
     """Catalogue models that this council's agents run on, and that are not on disk yet."""
-    models = [settings.agents[agent].model for agent in council.agents if agent in settings.agents]
+    models = [settings.agents[agent].model for agent in weights_needed(council, settings) if agent in settings.agents]
     names = dict.fromkeys(name for model in models for name in local_names(model, settings))
     return [
         name for name in names if name in CATALOGUE and (also_present or not local_models.on_disk(name, settings.home))

@@ -64,7 +64,7 @@ async def models(count: int, house: House) -> float:
 
 async def measure(count: int, home: Path) -> dict[str, float]:
     house, trial = House(settings(home)), Trial()
-    entrant = Entrant("council", lambda: house.council(SEATS), (await house.council(SEATS)).agents)
+    entrant = Entrant("council", lambda _: house.council(SEATS), (await house.council(SEATS)).agents)
     systems = systems_of([entrant], BASELINES, trial)
     questions = [
         Labelled(Question(text=f"How many eggs are in {at} nests?", kind="number", id=f"q{at}"), "4", at)

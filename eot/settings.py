@@ -32,6 +32,10 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+GATE = "gate:"
+"""How a council says that a trained gate picks who sits."""
+
+
 class AgentSettings(_Table):
     """One `[agents.NAME]` table. `model` is any LiteLLM model string, or one of `eot`'s own.
 
@@ -80,7 +84,11 @@ class CouncilSettings(_Table):
     """One `[councils.NAME]` table: who sits, in which topology, when they stop, how they vote."""
 
     agents: tuple[str, ...] = Field(min_length=1)
-    """Strongest first: it sits at the hub, or the root."""
+    """Strongest first: it sits at the hub, or the root. Or `gate:NAME`: a trained gate picks them for each question."""
+    pick: Count = 3
+    """How many agents a gate picks at most."""
+    wanted: float | None = Field(default=None, gt=0, lt=1)
+    """With a gate: as few agents as make it this likely that one of them is right."""
     topology: str = "report"
     rounds: int = Field(default=2, ge=0, le=20)
     """Exchange rounds at most; round 0, each agent alone, is not counted."""
@@ -98,6 +106,17 @@ class CouncilSettings(_Table):
     quorum: Count | None = None
     """Agents that must have spoken for a verdict. Unset: half of the seats, rounded up."""
     budget: BudgetSettings = BudgetSettings()
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _or_a_gate(cls, agents: Any) -> Any:
+        return (agents,) if isinstance(agents, str) and agents.startswith(GATE) else agents
+
+    @property
+    def gate_name(self) -> str:
+        """The gate that picks who sits, or "" where the seats are named."""
+        only = self.agents[0] if len(self.agents) == 1 else ""
+        return only.removeprefix(GATE) if only.startswith(GATE) else ""
 
 
 class EmbedSettings(_Table):

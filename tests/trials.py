@@ -37,7 +37,7 @@ class House:
     def entrant(self, name="default", seats=None, salt="", **rules):
         seats = tuple(seats or self.bare)
 
-        async def seat():
+        async def seat(question):
             return Council(
                 agents={seat: self.member(seat) for seat in seats},
                 topology="memory",

@@ -14,7 +14,7 @@ def council(entrant: Entrant, trial: Trial) -> Sequence[System]:
     """Calls: seats x (1 + rounds played)."""
 
     async def solve(question: Question, _: Done) -> Outcome:
-        seated = await entrant.seat()
+        seated = await entrant.seat(question)
         result = await run(seated, question, run_id=trial.run_id(question), seed=trial.seed)
         verdict = result.verdict
         return Outcome(

@@ -16,12 +16,11 @@ def round0(entrant: Entrant, trial: Trial) -> Sequence[System]:
     del trial
 
     async def solve(question: Question, done: Done) -> Outcome:
-        del question
         exchange = exchange_of(entrant, done)
         first = exchange.model_copy(update={"rounds": exchange.rounds[:1], "stop": None})
         verdict = done[council_name(entrant)].verdict if len(exchange.rounds) == 1 else None
         if verdict is None:  # an exchange took place: what decided then was not the vote over round 0
-            seated = await entrant.seat()
+            seated = await entrant.seat(question)
             verdict = await asyncio.to_thread(decide, first, seated) if seated.embed else decide(first, seated)
         return Outcome(
             answer=verdict.answer,

@@ -1,0 +1,85 @@
+"""Councils whose seats a trained gate fills, anew for each question."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from agents.gating import READ_CHARACTERS, Gate, load
+from eot.errors import EotError, InputError
+from eot.settings import CouncilSettings, Settings
+from eot.types import Question
+from scoring import Embed
+
+
+def gate_of(name: str, settings: Settings) -> Gate:
+    """The trained gate of this name.
+
+    Raises:
+        InputError: there is none, its file is damaged, or the name is none.
+    """
+    path = gate_path(settings, name)
+    return _loaded(path, path.stat().st_mtime_ns) if path.exists() else load(path)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, _written: int) -> Gate:
+    return load(path)
+
+
+def gate_path(settings: Settings, name: str) -> Path:
+    """Where the gate of this name lies.
+
+    Raises:
+        InputError: it cannot be a name.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise InputError(f"a gate's name has letters, digits, - and _; read {name!r}")
+    return settings.home / "gates" / f"{name}.npz"
+
+
+def candidates(seats: CouncilSettings, settings: Settings) -> tuple[str, ...]:
+    """Who may come to sit: the named agents, or those that are configured and that the gate knows.
+
+    Raises:
+        InputError: the gate knows nobody who is configured, or cannot be read.
+    """
+    if not seats.gate_name:
+        return seats.agents
+    known = gate_of(seats.gate_name, settings).agents
+    if found := tuple(name for name in known if name in settings.agents):
+        return found
+    raise InputError(f"the gate {seats.gate_name!r} knows {', '.join(known)}: none of them is an agent of the settings")
+
+
+def all_seated(seats: CouncilSettings, settings: Settings) -> CouncilSettings:
+    """The council with everyone who may come to sit.
+
+    Raises:
+        InputError: as `candidates`.
+    """
+    return seats.model_copy(update={"agents": candidates(seats, settings)})
+
+
+async def seated(seats: CouncilSettings, question: Question, settings: Settings, embed: Embed) -> CouncilSettings:
+    """The council with the agents that its gate picks for this question, the one most likely right first.
+
+    Raises:
+        InputError: as `candidates`, or the gate was trained with another embedding model.
+    """
+    who = candidates(seats, settings)
+    vector = (await asyncio.to_thread(embed, [question.text[:READ_CHARACTERS]]))[0]
+    gate = gate_of(seats.gate_name, settings)
+    pick = gate.pick(np.asarray(vector, dtype=np.float64), who, most=seats.pick, wanted=seats.wanted)
+    return seats.model_copy(update={"agents": pick.agents})
+
+
+def weights_needed(seats: CouncilSettings, settings: Settings) -> tuple[str, ...]:
+    """Who may come to sit, or nobody where that cannot be told: what is wrong is said when the council is seated."""
+    try:
+        return candidates(seats, settings)
+    except EotError:
+        return ()

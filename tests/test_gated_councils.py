@@ -1,0 +1,115 @@
+"""A council whose seats a gate fills: trained, reported and asked as a user does, with the real MiniLM."""
+
+import json
+
+import pytest
+from command import eot
+from weights import weights
+
+pytestmark = [pytest.mark.torch, pytest.mark.llm]
+
+SUMS = [f"What is {a} times {b}, plus {a}?" for a in range(2, 9) for b in range(3, 8)]
+VERSES = [f"Write a {mood} verse about {thing}." for mood in ("sad", "merry", "short", "slow", "wild")
+          for thing in ("the sea", "an old oak", "rain", "my mother", "autumn", "a lost cat", "home")]  # fmt: skip
+SETTINGS = """
+[embed]
+model = "{minilm}"
+[agents.reckoner]
+model = "scripted"
+script = ["The answer is 42."]
+[agents.bard]
+model = "scripted"
+script = ["The answer is 7."]
+[agents.stranger]
+model = "scripted"
+script = ["The answer is 9."]
+[councils.default]
+agents = "gate:who"
+pick = {pick}
+topology = "memory"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("gated")
+    rows = [{"question": q, "scores": {"reckoner": 1, "bard": 0}} for q in SUMS]
+    rows += [{"question": q, "scores": {"reckoner": 0, "bard": 1}} for q in VERSES]
+    (made / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settle(made)
+    trained = eot(made, "gate", "train", "who", "scored.jsonl", "--neighbours", "10")
+    assert trained.returncode == 0, trained.stderr
+    made.joinpath("trained.txt").write_text(trained.stdout, encoding="utf-8")
+    return made
+
+
+def settle(folder, pick=1):
+    minilm = weights("all-minilm-l6-v2")
+    (folder / "eot.toml").write_text(SETTINGS.format(minilm=minilm, pick=pick), encoding="utf-8")
+
+
+def seated(folder, question):
+    ran = eot(folder, "ask", question, "--json")
+    assert ran.returncode == 0, ran.stderr
+    return list(json.loads(ran.stdout)["exchange"]["hears"])
+
+
+def test_training_says_what_the_gate_is_worth_on_questions_it_has_not_seen(folder):
+    said = (folder / "trained.txt").read_text(encoding="utf-8")
+    assert "14 questions that the gate had not seen; learnt from 56" in said
+    assert "the gate knn gains +" in said
+    assert "oracle" in said
+
+
+def test_the_gate_picks_whom_to_ask_by_the_question_and_never_whom_it_does_not_know(folder):
+    assert seated(folder, "What is 12 times 5, plus 3?") == ["reckoner"]
+    assert seated(folder, "Write a gentle verse about snow.") == ["bard"]
+    settle(folder, pick=3)
+    assert seated(folder, "Write a gentle verse about snow.") == ["bard", "reckoner"]
+    settle(folder)
+
+
+def test_a_gate_is_judged_on_other_questions_with_what_they_cost(folder):
+    (folder / "costs.json").write_text('{"reckoner": 2, "bard": 10}', encoding="utf-8")
+    ran = eot(folder, "gate", "report", "who", "scored.jsonl", "--costs", "costs.json", "--json")
+    report = json.loads(ran.stdout)
+    assert report["questions"] == 70
+    assert report["routers"][0]["cost"] == pytest.approx(6, abs=0.5)
+    assert {"best single (reckoner)", "oracle", "random"} <= {one["name"] for one in report["routers"]}
+
+
+def test_the_settings_check_knows_a_gate_and_an_evaluation_runs_a_gated_council(folder):
+    assert eot(folder, "config", "check").returncode == 0
+    rows = [{"id": str(at), "text": q, "kind": "number", "answer": 42} for at, q in enumerate(SUMS[:3])]
+    (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ran = eot(folder, "eval", "q.jsonl", "--baselines", "best-single", "--out", "found", "--json")
+    assert ran.returncode == 0, ran.stderr
+    scores = {score["system"]: score for score in json.loads(ran.stdout)["scores"]}
+    assert scores["council:default"]["accuracy"]["mean"] == 1.0
+    assert scores["council:default"]["calls"] == 1.0
+    again = eot(folder, "gate", "train", "learnt", "found/results.jsonl", "--questions", "q.jsonl")
+    assert again.returncode == 2
+    assert "3 scored questions are too few" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ('{"question": "q"}\n', "line 1: a row is"),
+        ('{"question": "q", "scores": {"a": 2}}\n', "line 1: the score of 'a' is 2; a score lies in 0..1"),
+        ("nonsense\n", "line 1: not JSON"),
+    ],
+)
+def test_bad_rows_are_refused_with_file_and_line(folder, rows, said):
+    (folder / "bad.jsonl").write_text(rows, encoding="utf-8")
+    ran = eot(folder, "gate", "train", "x", "bad.jsonl")
+    assert ran.returncode == 2
+    assert said in ran.stderr
+
+
+def test_a_council_whose_gate_was_never_trained_says_how_to_train_it(folder, tmp_path):
+    text = (folder / "eot.toml").read_text(encoding="utf-8").replace("gate:who", "gate:nobody")
+    (tmp_path / "eot.toml").write_text(text, encoding="utf-8")
+    ran = eot(tmp_path, "ask", "What is 2 + 2?")
+    assert ran.returncode == 2
+    assert "eot gate train nobody" in ran.stderr
