@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev check test fuzz bench clean lock
+.PHONY: help setup demo dev check test fuzz bench clean lock servers
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,12 @@ check: dev  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: dev  ## bring the small models that the tests ask, and run every test
+servers:
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } \
+		|| { echo "the tests want redis-server: apt-get install redis-server" >&2; exit 1; }
+
+test: dev servers  ## bring what the tests want (small models, redis-server), and run every test
 	$(BIN)/eot models pull smollm2-135m qwen2.5-coder-0.5b all-minilm-l6-v2
 	$(BIN)/python -m pytest
 

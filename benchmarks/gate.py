@@ -6,7 +6,11 @@ questions are embedded once, for all gates.
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+# Beside this file lies one that is named like a package of ours: this folder must come last.
+sys.path.append(sys.path.pop(0))
 
 from agents.gating import Recipe, fit
 from api.gating import embed_questions, read_examples, show
