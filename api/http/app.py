@@ -12,11 +12,14 @@ from api.http import (
     batches,
     catalogue,
     chat,
+    conversations,
     embeddings,
     files,
+    grades,
     health,
     metrics,
     models,
+    page,
     responses,
     runs,
     votes,
@@ -69,10 +72,13 @@ def create_app(service: Service) -> FastAPI:
         responses,
         embeddings,
         runs,
+        grades,
         votes,
         catalogue,
+        conversations,
         files,
         batches,
+        page,
     ):
         app.include_router(surface.router)
     return app

@@ -14,8 +14,9 @@ from api.http.errors import ApiError, answer
 from api.keys import ANYONE, Caller, Keyring, is_loopback
 from api.limits import Limits
 
-_FREE = frozenset({"/health/live", "/health/ready"})
-"""What needs no key. All that is not listed here needs one."""
+_FREE = frozenset({"/health/live", "/health/ready", "/", "/icon.svg"})
+_PAGE = "/assets/"
+"""What needs no key: health, and the chat page's own files. All that is not listed here needs one."""
 _SCOPES = (("/v1/files", "batch"), ("/v1/batches", "batch"), ("/v1/", "chat"), ("/metrics", "admin"))
 """The scope that a path needs, by how it begins; any key will do for the rest."""
 
@@ -35,7 +36,7 @@ class Gate:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["type"] != "http" or scope["path"] in _FREE:
+        if scope["type"] != "http" or scope["path"] in _FREE or scope["path"].startswith(_PAGE):
             await self._app(scope, receive, send)
             return
         try:

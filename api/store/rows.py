@@ -48,6 +48,24 @@ class Response(Row):
     messages: tuple[Message, ...]
 
 
+class Asked(Frozen):
+    """A question of a conversation. It follows the answer of the run `parent`; each of `runs` answered it."""
+
+    id: str
+    parent: str | None = None
+    question: Mapping[str, Any] = Field(default_factory=dict)
+    gold: str = ""
+    runs: tuple[str, ...] = ()
+
+
+class Conversation(Row):
+    """A tree of questions and the runs that answered them, oldest first: a branch is a path from run to run."""
+
+    title: str = ""
+    updated: float = Field(default_factory=time.time)
+    asked: tuple[Asked, ...] = ()
+
+
 class File(Row):
     """A file's description; its bytes lie beside it under its id. `expires` is a Unix time."""
 
