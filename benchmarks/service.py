@@ -212,7 +212,6 @@ if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--minutes", type=float, default=10, help="how long the steady load lasts")
     options = parser.parse_args()
-    notes = [
-        f"{RATE} questions/s of {AGENTS} agents x {ROUNDS} rounds for {options.minutes:g} min; {STREAMS} streams at once"
-    ]
+    load = f"{RATE} questions/s of {AGENTS} agents x {ROUNDS} rounds for {options.minutes:g} min"
+    notes = [f"{load}; {STREAMS} streams at once"]
     report("The service under load", measure(60 * options.minutes), notes, as_json=options.json)
