@@ -19,7 +19,7 @@ from api.keys import Keyring, is_loopback
 from api.logs import configure
 from api.service import Service
 from api.store import open_store
-from eot.errors import InputError
+from eot.errors import InputError, UnknownNameError
 from eot.settings import ServeSettings, Settings, load
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,13 @@ class DrainingServer(uvicorn.Server):
 
 
 def server(settings: Settings) -> DrainingServer:
-    """A server that is ready to run, from settings that name every agent."""
+    """A server that is ready to run, from settings that name every agent.
+
+    Raises:
+        UnknownNameError: the agent for tasks is none of them.
+    """
+    if (name := settings.serve.task_agent) and name not in settings.agents:
+        raise UnknownNameError("agent", name, settings.agents)
     service = Service(settings)
     config = uvicorn.Config(
         create_app(service),

@@ -71,3 +71,9 @@ def test_a_port_that_is_taken_is_said_in_a_line(tmp_path):
     assert ended.returncode == 2
     assert "in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_an_agent_for_tasks_that_is_none_is_said_before_anything_is_served(tmp_path):
+    scripted(tmp_path, a=["The answer is 7."])
+    ended = eot(tmp_path, "serve", EOT_SERVE__TASK_AGENT="b")
+    assert (ended.returncode, "There is no agent called 'b'" in ended.stderr) == (2, True)
