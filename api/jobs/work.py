@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _BULK = 1_000
 _COMMIT_WAIT = 1.0
+_MOMENT = 0.5
 
 Queue = Callable[[str, str, int], Awaitable[None]]
 """Takes a task ("validate", "item" or "finish"), a batch's id and a line (0 where there is none)."""
@@ -37,6 +39,7 @@ class Work:
     window: Callable[[Batch], int]
     look: Callable[[], Awaitable[object]]
     answering: Answering = field(init=False)
+    _rows: dict[str, tuple[float, Batch | None]] = field(default_factory=dict)
     closing: bool = False
     """Set when this process ends: what the store does not take then is left to whoever comes next."""
 
@@ -80,7 +83,7 @@ class Work:
         """Answer one item and commit its outcome, unless it has one."""
         if self.closing:
             return
-        batch = await self.store.batches.load(batch_id)
+        batch = await self._seen(batch_id)
         if batch is None or batch.status != "in_progress":
             return
         item = await self.store.items.load(batch_id, line)
@@ -89,6 +92,15 @@ class Work:
         outcome = await self.answering.outcome(batch, item)
         if outcome is not None:
             await self._commit(batch, outcome)
+
+    async def _seen(self, batch_id: str) -> Batch | None:
+        """The batch as it was a moment ago: one that ended since takes no outcome."""
+        at, batch = self._rows.get(batch_id, (0.0, None))
+        if time.monotonic() - at > _MOMENT:
+            self._rows = {id_: seen for id_, seen in self._rows.items() if time.monotonic() - seen[0] <= _MOMENT}
+            batch = await self.store.batches.load(batch_id)
+            self._rows[batch_id] = time.monotonic(), batch
+        return batch
 
     async def _commit(self, batch: Batch, outcome: Outcome) -> None:
         """Hold on to an outcome that was paid for until the store takes it: a full disk may be emptied."""
