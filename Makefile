@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev check ui test fuzz bench clean lock servers
+.PHONY: help setup demo dev check ui test fuzz chaos bench clean lock servers
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ lock: dev  ## renew the two locks, within the versions of requirements/constrain
 
 fuzz: dev  ## 10,000 requests drawn from the OpenAPI, none of which may be answered with a 500
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -s tests/test_service_fuzz.py
+
+chaos: dev  ## 2,000 requests while workers, servers and Redis are killed, frozen and starved: none may be lost or doubled
+	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/chaos.py --embedded
 
 clean:  ## remove what was built here; the weights stay in ~/.cache/eot
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,8 +18,8 @@ from api.store import STORE_FAULTS, Store
 
 _log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=10)
-"""After so long without a sign of a worker, what it had in work is given to another."""
+LEASE = 10.0
+"""Seconds without a sign of a worker after which what it had in work is given to another."""
 _CHECK = timedelta(milliseconds=20)
 _AGAIN = 1.0
 
@@ -30,8 +30,10 @@ class Engine:
     `url` is where the queue lies: a Redis that many processes share, or None for this process alone.
     """
 
-    def __init__(self, store: Store, endpoints: Endpoints, *, url: str | None = None, at_once: int = 16) -> None:
-        self._at_once = at_once
+    def __init__(
+        self, store: Store, endpoints: Endpoints, *, url: str | None = None, at_once: int = 16, lease: float = LEASE
+    ) -> None:
+        self._at_once, self._lease = at_once, timedelta(seconds=lease)
         self._url = url or f"memory://{uuid.uuid4().hex}"
         self.sweep = Sweep(store, self.queue, in_all=2 * max(1, at_once))
         self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look)
@@ -94,7 +96,7 @@ class Engine:
                 docket,
                 name=uuid.uuid4().hex,
                 concurrency=self._at_once,
-                redelivery_timeout=LEASE,
+                redelivery_timeout=self._lease,
                 reconnection_delay=timedelta(seconds=_AGAIN),
                 minimum_check_interval=_CHECK,
                 scheduling_resolution=timedelta(seconds=1),
