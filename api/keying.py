@@ -16,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from api.keys import Keyring
-from api.store import Key, open_store
+from api.store import STORE_FAULTS, Key, open_store
 from eot.errors import InputError
-from eot.settings import load
+from eot.settings import Settings, load
 from eot.text import clean
 
 T = TypeVar("T")
+_STORE_PATIENCE = 10.0
 
 
 def create_key(name: str, scopes: list[str], caps: Mapping[str, Any], config: Path | None, *, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def create_key(name: str, scopes: list[str], caps: Mapping[str, Any], config: Pa
     """
     if not name.strip() or len(name) > 100 or clean(name) != name:
         raise InputError("a key's name is 1 to 100 printable characters")
-    row, key = _with_keys(config, lambda keyring: keyring.create(name, scopes, **caps))
+    row, key = with_keys(load(config), lambda keyring: keyring.create(name, scopes, **caps))
     if as_json:
         sys.stdout.write(json.dumps(_told(row) | {"key": key}) + "\n")
         return
@@ -44,7 +45,7 @@ def list_keys(config: Path | None, *, as_json: bool) -> None:
     async def look(keyring: Keyring) -> list[tuple[Key, float]]:
         return [(key, await keyring.spent(key.id)) for key in await keyring.all()]
 
-    found = _with_keys(config, look)
+    found = with_keys(load(config), look)
     if as_json:
         sys.stdout.write(json.dumps([_told(key) | {"spent_usd": spent} for key, spent in found]) + "\n")
         return
@@ -65,17 +66,25 @@ def revoke_key(id_: str, config: Path | None, *, as_json: bool) -> None:
     Raises:
         UnknownNameError: there is no such key.
     """
-    row = _with_keys(config, lambda keyring: keyring.revoke(id_))
+    row = with_keys(load(config), lambda keyring: keyring.revoke(id_))
     sys.stdout.write(json.dumps(_told(row)) + "\n" if as_json else f"revoked {row.id} ({row.name})\n")
 
 
-def _with_keys(config: Path | None, step: Callable[[Keyring], Awaitable[T]]) -> T:
-    settings = load(config)
+def with_keys(settings: Settings, step: Callable[[Keyring], Awaitable[T]]) -> T:
+    """What `step` makes of the keys in the store.
+
+    Raises:
+        InputError: the store does not answer.
+    """
 
     async def stepped() -> T:
         store = open_store(settings.serve.store, settings.home)
         try:
-            return await step(Keyring(store))
+            async with asyncio.timeout(_STORE_PATIENCE):
+                return await step(Keyring(store))
+        except (*STORE_FAULTS, TimeoutError) as fault:
+            where = "at the address of serve.store" if settings.serve.store else f"in {settings.home}"
+            raise InputError(f"the store {where} does not answer: {type(fault).__name__}") from None
         finally:
             await store.close()
 

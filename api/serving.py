@@ -15,10 +15,10 @@ import uvicorn
 from api.compose import secrets_of
 from api.defaults import with_defaults
 from api.http.app import create_app
+from api.keying import with_keys
 from api.keys import Keyring, is_loopback
 from api.logs import configure
 from api.service import Service
-from api.store import open_store
 from eot.errors import InputError, UnknownNameError
 from eot.settings import ServeSettings, Settings, load
 
@@ -84,7 +84,7 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
 
     Raises:
         SettingsError: the file is wrong.
-        InputError: the address cannot be listened on, or needs a key to exist.
+        InputError: the address cannot be listened on, or needs a key to exist; or the store does not answer.
     """
     settings = with_defaults(load(config))
     given = {key: value for key, value in changes.items() if value is not None}
@@ -98,20 +98,12 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
 
 def _refuse_open_doors(settings: Settings) -> None:
     """Without a key anyone could spend the operator's money: then nobody but this machine may reach the server."""
-    host = settings.serve.host
-    if not is_loopback(host) and not asyncio.run(_any_key(settings)):
+    host, any_key = settings.serve.host, with_keys(settings, Keyring.exist)
+    if not is_loopback(host) and not any_key:
         raise InputError(
             f"no key exists, and {host} can be reached from elsewhere: make one with `eot keys create NAME`, "
             "or listen on 127.0.0.1"
         )
-
-
-async def _any_key(settings: Settings) -> bool:
-    store = open_store(settings.serve.store, settings.home)
-    try:
-        return await Keyring(store).exist()
-    finally:
-        await store.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -315,6 +315,7 @@ def test_a_key_stops_at_its_money_however_many_runs_it_has(tmp_path):
             row, key = doors.made(max_usd=3.0)
             with ThreadPoolExecutor(4) as four:
                 asked = list(four.map(lambda _: doors.chat(key, timeout=60), range(4)))
+            doors.run(served.service.limits.close())
             spent = doors.run(served.service.keyring.spent(row.id))
             refused = doors.chat(key)
             cheap = doors.chat(doors.key(max_usd=100.0), timeout=60)

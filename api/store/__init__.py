@@ -74,4 +74,6 @@ def open_store(url: str | None, home: Path) -> Store:
         return Store(SqliteBackend(home))
     if url.startswith(_SCHEMES):
         return Store(RedisBackend(url))
-    raise SettingsError(f"serve.store: read {url!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home")
+    raise SettingsError(
+        f"serve.store: it begins with {url.partition(':')[0]!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home"
+    )

@@ -49,7 +49,8 @@ def _client(url: str, *, texts: bool) -> Any:
             retry=Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), 3),
         )
     except (ValueError, RedisError) as fault:
-        raise SettingsError(f"serve.store: {fault}; write redis://HOST:PORT/0") from fault
+        said = f"serve.store: not an address of Redis ({type(fault).__name__}); write redis://HOST:PORT/0"
+        raise SettingsError(said) from None  # its words may quote a password
     return redis.asyncio.Redis.from_pool(pool)
 
 
