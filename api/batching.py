@@ -17,9 +17,9 @@ from api.http.embeddings import EmbeddingsRequest, complete_embeddings
 from api.http.errors import ApiError
 from api.http.response_types import ResponsesRequest
 from api.http.responses import ask_of_response, complete_response
-from api.http.run_types import RunRequest
+from api.http.run_types import RunObject, RunRequest
 from api.http.runs import complete_run
-from api.jobs.endpoints import Body, Endpoint, Endpoints
+from api.jobs.endpoints import Body, Endpoint, Endpoints, NotAnsweredError
 from api.jobs.engine import Engine
 from api.jobs.estimate import estimate
 from api.service import Service
@@ -100,6 +100,8 @@ class _Questions:
             body = {**body, "seed": int.from_bytes(digest[:8], "big") % _SEEDS}
         read = _read(self._body, body)
         answered = await self._complete(read, owner=owner, run_id=run_id, job=True, calls=calls)
+        if isinstance(answered, RunObject) and answered.status == "running":
+            raise NotAnsweredError  # it ended, and the store did not take its end
         return answered.model_dump(mode="json")
 
 

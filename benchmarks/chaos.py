@@ -137,6 +137,8 @@ class Chaos:
         for file in (ended["output_file_id"], ended["error_file_id"]):
             if file:
                 text = httpx.get(f"{self.fleet.url}/v1/files/{file}/content", timeout=60).raise_for_status().text
+                if file == ended["error_file_id"]:
+                    print(text[:2000], file=sys.stderr)
                 yield from (json.loads(line)["custom_id"] for line in text.splitlines())
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sqlite3
 import time
 from collections import Counter
 
 import pytest
 import redis.asyncio
+import redis.exceptions
 from jobs import PATH, batch_of, ended, lines, met, until, working
 from redis_server import RedisServer
 
@@ -167,6 +169,22 @@ async def test_a_passing_failure_is_tried_again(place, monkeypatch):
     assert [line["custom_id"] for line in output] == ["q0", "q1", "q2"]
     assert [line["response"]["status_code"] for line in errors] == [502, 502]
     assert tries == {0: 1, 1: 2, 2: 3, 3: 3, 4: 3}
+
+
+async def test_a_store_that_fails_in_the_middle_of_an_item_costs_no_item(place):
+    store, url = place
+    asked = Counter()
+
+    async def answer(body, run_id):
+        asked[body["n"]] += 1
+        if asked[body["n"]] == 1 and body["n"] % 2:
+            raise redis.exceptions.ConnectionError if url else sqlite3.OperationalError("disk full")
+        return {}
+
+    async with working(store, answer, url=url):
+        _, output, errors = await ended(store, await batch_of(store, lines(6)))
+    assert (len(output), errors) == (6, [])
+    assert asked == {0: 1, 1: 2, 2: 1, 3: 2, 4: 1, 5: 2}
 
 
 async def test_a_cap_on_calls_is_never_passed(place):

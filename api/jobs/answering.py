@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
+import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
+from redis.exceptions import RedisError
+
 from api.http.errors import ApiError, as_api_error
-from api.jobs.endpoints import Body, Endpoints, usage_in
+from api.jobs.endpoints import Body, Endpoints, NotAnsweredError, usage_in
 from api.store import Batch, Item, Outcome, Store
 from eot.types import Usage
+
+_log = logging.getLogger(__name__)
 
 _WAITS = (2.0, 8.0)
 """Seconds before an item is tried again: a provider that is down fails whatever is in work, not the whole batch."""
@@ -28,7 +34,7 @@ class Answering:
     in_work: defaultdict[str, set[asyncio.Task[Outcome | None]]] = field(default_factory=lambda: defaultdict(set))
 
     async def outcome(self, batch: Batch, item: Item) -> Outcome | None:
-        """How the item ended; None when it was stopped, or must wait for others to settle what they spend."""
+        """How the item ended; None when it was stopped, or is to be asked later: the sweep queues it again."""
         work = asyncio.create_task(self._outcome(batch, item), name=f"{batch.id}:{item.line}")
         self.in_work[batch.id].add(work)
         try:
@@ -64,6 +70,9 @@ class Answering:
         for wait in (*(() if batch.max_calls else _WAITS), None):
             try:
                 answer = await endpoint.perform(body, batch.owner, run_id, calls)
+            except (NotAnsweredError, sqlite3.Error, RedisError) as gone:
+                _log.warning("line %d of %s is asked again: %s", item.line, batch.id, type(gone).__name__)
+                return None
             except Exception as caught:  # noqa: BLE001 - whatever happens to an item becomes its error line
                 fault = as_api_error(caught)
             else:

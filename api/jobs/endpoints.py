@@ -12,13 +12,17 @@ from eot.types import Usage
 Body = dict[str, Any]
 
 
+class NotAnsweredError(Exception):
+    """Whether the request was answered nobody can tell: it must be asked again, and what was paid is recalled."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One kind of request.
 
     `check` says what is wrong with a body, or "". `pricing` gives what reckons a body's cost. `perform` answers it:
     body, owner, run id (what was asked under one is not paid twice), and how many calls it may make at most. It raises
-    ApiError or EotError.
+    ApiError or EotError, or NotAnsweredError or a fault of the store where it is to be asked again.
     """
 
     check: Callable[[Body], str]
