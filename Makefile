@@ -42,7 +42,7 @@ ui:  ## build the chat page into api/page (Node 20; what is built lies in the re
 
 servers:
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } \
+		&& { apt-get update -qq; apt-get install -y -qq --no-install-recommends redis-server >/dev/null; }; } \
 		|| { echo "the tests want redis-server: apt-get install redis-server" >&2; exit 1; }
 
 test: dev servers  ## bring what the tests want (small models, redis-server), and run every test

@@ -1,0 +1,205 @@
+"""A graft as an ordinary safetensors checkpoint that plain transformers loads: copied layer by layer, byte by byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eot.errors import InputError, WeightsError
+from local_models.grafting.layer_map import Layer, said
+from local_models.grafting.tensors import Checkpoint, Tensor, Written, write
+
+_LAYER = re.compile(r"(.*\.)?(layers)\.(\d+)\.(.+)")
+_OUTPUTS = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+"""What a decoder layer adds to the residual stream comes out of these two: zeroed, the layer is an identity."""
+_CARRIED = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+    "generation_config.json",
+)
+_UNFIT = ("num_kv_shared_layers", "first_k_dense_replace", "num_nextn_predict_layers")
+"""Settings that tie layers to one another by their place: copying layers would break what they mean."""
+CARD, LINEAGE = "README.md", "graft.json"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A graft on disk: its folder, how many layers and parameters it has, and bytes written."""
+
+    folder: Path
+    layers: int
+    parameters: int
+    size: int
+
+
+def build(models: Sequence[Path], layers: Sequence[Layer], out: Path) -> Built:
+    """Write the model that has these layers into a new folder, whole or not at all.
+
+    Embeddings, norms and the head come from the first model. Layers keep their own kind (sliding or full attention);
+    every list of the configuration that has an entry a layer is mapped along.
+
+    Args:
+        models: one safetensors folder, or two of the same shape.
+        layers: from the bottom up.
+        out: a folder that does not exist yet.
+
+    Raises:
+        InputError: the folder exists, the models differ in shape, or their kind of model cannot be grafted.
+        WeightsError: a checkpoint is damaged, or the disk is full.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already; name a new folder")
+    configs = [read_config(folder) for folder in models]
+    if len(models) > 1:
+        refuse_unlike(*configs)
+    config = grafted_config(configs[0], layers)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as fresh:
+            folder = Path(fresh) / out.name
+            folder.mkdir()
+            parameters, size = _written(models, layers, folder)
+            (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            _carry(models[0], folder)
+            _card(models, layers, folder, parameters)
+            folder.rename(out)
+    except OSError as fault:
+        raise WeightsError(
+            f"the graft cannot be written to {out}: {fault.strerror or fault}; nothing is left"
+        ) from fault
+    return Built(out, len(layers), parameters, size)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's configuration.
+
+    Raises:
+        WeightsError: there is none, or it names no decoder with a list of layers.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise WeightsError(f"{folder} has no readable config.json: {fault}") from fault
+    if not isinstance(config.get("num_hidden_layers"), int):
+        raise WeightsError(f"{folder / 'config.json'} names no num_hidden_layers: only plain decoders can be grafted")
+    return config
+
+
+def refuse_unlike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Raise an InputError that names the first setting in which two models differ, where it shapes their layers."""
+    shaping = ("model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+               "head_dim", "num_hidden_layers", "hidden_act", "rms_norm_eps", "attention_bias")  # fmt: skip
+    for name in shaping:
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"the models cannot be grafted onto each other: {name} is {ours.get(name)} in one and "
+                f"{theirs.get(name)} in the other"
+            )
+
+
+def grafted_config(config: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, Any]:
+    """The configuration with these layers: their number, and every list that has an entry a layer.
+
+    Raises:
+        InputError: layers of this kind of model depend on their place, or the map is empty.
+    """
+    if not layers:
+        raise InputError("a model without layers cannot be made")
+    if tied := [name for name in _UNFIT if config.get(name)]:
+        raise InputError(f"models with {tied[0]} cannot be grafted: their layers depend on where they stand")
+    count = config["num_hidden_layers"]
+    made = dict(config)
+    for name, value in config.items():
+        if isinstance(value, list) and len(value) == count and name.endswith(("layers", "layer_types")):
+            made[name] = [value[layer.index] for layer in layers]
+    return made | {"num_hidden_layers": len(layers)}
+
+
+def _written(models: Sequence[Path], layers: Sequence[Layer], folder: Path) -> tuple[int, int]:
+    opened = [Checkpoint(path) for path in models]
+    try:
+        tensors = list(_plan(opened, layers))
+        return sum(_count(one.like) for one in tensors), write(folder, tensors)
+    finally:
+        for one in opened:
+            one.__exit__()
+
+
+def _plan(opened: Sequence[Checkpoint], layers: Sequence[Layer]) -> Iterator[Written]:
+    """What is written: what is no layer from the first model, then the layers in their new order."""
+    first = opened[0]
+    yield from (Written(name, tensor, first) for name, tensor in first.tensors.items() if not _LAYER.fullmatch(name))
+    parts = [_by_layer(one) for one in opened]
+    for place, layer in enumerate(layers):
+        source, found = opened[layer.source], parts[layer.source].get(layer.index, {})
+        if not found:
+            raise WeightsError(f"{source.folder} has no tensors of layer {layer.index}")
+        if layer.identity and not found.keys() >= set(_OUTPUTS):
+            raise InputError(
+                f"layers of {source.folder} have no {' and '.join(_OUTPUTS)} to zero: no identity can be made"
+            )
+        for rest, tensor in found.items():
+            prefix = _prefix(tensor.name)
+            zero = layer.identity and rest in _OUTPUTS
+            yield Written(f"{prefix}layers.{place}.{rest}", tensor, None if zero else source)
+
+
+def _by_layer(checkpoint: Checkpoint) -> dict[int, dict[str, Tensor]]:
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if match := _LAYER.fullmatch(name):
+            found.setdefault(int(match[3]), {})[match[4]] = tensor
+    return found
+
+
+def _prefix(name: str) -> str:
+    match = _LAYER.fullmatch(name)
+    assert match, "only tensors of layers come here"
+    return match[1] or ""
+
+
+def _count(tensor: Tensor) -> int:
+    total = 1
+    for size in tensor.shape:
+        total *= size
+    return total
+
+
+def _carry(source: Path, folder: Path) -> None:
+    for pattern in _CARRIED:
+        for file in source.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+
+
+def _card(models: Sequence[Path], layers: Sequence[Layer], folder: Path, parameters: int) -> None:
+    """Where it comes from, for people and for programs."""
+    lineage = {
+        "method": "depth up-scaling (arXiv 2312.15166)",
+        "map": said(layers),
+        "layers": len(layers),
+        "parameters": parameters,
+        "sources": [{"name": path.name, "config_sha256": _digest(path / "config.json")} for path in models],
+        "healed": False,
+    }
+    (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+    names = " and ".join(path.name for path in models)
+    (folder / CARD).write_text(
+        f"# A graft of {names}\n\nLayers {said(layers)} of {names}, {len(layers)} in all, {parameters:,} parameters; "
+        "not trained since: it is worse than what it was made from until it is healed by continued pre-training.\n"
+        "The licence is that of its source. Made by eot (depth up-scaling, arXiv 2312.15166).\n",
+        encoding="utf-8",
+    )
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
