@@ -70,7 +70,7 @@ def test_one_agent_is_allowed_and_said_to_be_alone(tmp_path):
         (["ask", ASKED, "--quorum", "9"], "a quorum of 9 cannot be reached by 3 agents"),
         (["ask", ASKED, "--agents", ""], "--agents"),
         (["ask", ASKED, "--kind", "choice"], "needs two choices"),
-        (["ask", ASKED, "--kind", "riddle"], "'number', 'choice', 'yesno' or 'open'"),
+        (["ask", ASKED, "--kind", "riddle"], "'number', 'choice', 'yesno'"),
         (["ask", ASKED, "--config", "none.toml"], "there is no file none.toml"),
         (["vote", "none.jsonl"], "none.jsonl"),
         (["models", "pull", "qwen3"], "There is no model called 'qwen3'"),
@@ -142,7 +142,7 @@ def test_a_budget_that_ends_the_exchange_still_gives_a_verdict(tmp_path):
     scripted(tmp_path, a=["The answer is 1."], b=["The answer is 2."], c=["The answer is 3."])
     found = json.loads(eot(tmp_path, "ask", ASKED, "--max-calls", "3", "--json").stdout)
     assert found["exchange"]["stop"]["rule"] == "budget"
-    assert found["exchange"]["usage"]["calls"] == 2  # the third could change nothing
+    assert found["exchange"]["usage"]["calls"] == 3
 
 
 @pytest.mark.parametrize("odd", ["!hang", "!flood", "!empty", "\x1b[2J\x07 nonsense \u202e"])
