@@ -71,6 +71,17 @@ def sentence_piece():
     return wrapped(tokenizer)
 
 
+@cache
+def bytes_alone():
+    """A vocabulary of 256 byte tokens, other ids than `byte_level`'s."""
+    names = ["<|end|>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocab = {name: place for place, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(["<|end|>", "<unk>"])
+    return wrapped(tokenizer)
+
+
 def muted(tokenizer):
     """Ids that no test wants to see: control tokens, and bytes that an ordinary token writes too."""
     words = Vocabulary(tokenizer, frozenset([tokenizer.eos_token_id]), "x")
