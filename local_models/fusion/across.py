@@ -21,7 +21,10 @@ from local_models.transformers_engine import TransformersEngine
 
 
 class AcrossVocabularies:
-    """Decodes by `unite`, `gac` or `deepen`, at every token or inside `safe`; tokens are pieces of bytes."""
+    """Decodes by `unite`, `gac` or `deepen`, at every token or inside `safe`; tokens are pieces of bytes.
+
+    `method` is the one that all members together use.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class AcrossVocabularies:
         self._families = [_family(vocabularies, place) for place in range(len(members))]
         self._settings, self._is_safe = settings, method == "safe"
         self._name = settings.inner if self._is_safe else method
-        self._method = self._make(range(len(members)), shares)
+        self.method = self._make(range(len(members)), shares)
 
     def decode(self, requests: Sequence[FusedRequest]) -> None:
         take_turns([(request, self._steps(request)) for request in requests])
@@ -47,7 +50,7 @@ class AcrossVocabularies:
 
     def _steps(self, request: FusedRequest) -> Iterator[Step]:
         seats = zip(self._members, self._vocabularies, request.prompts, self._families, strict=True)
-        panel = Panel([Follower(*seat) for seat in seats], self._shares, self._method, self._make, request)
+        panel = Panel([Follower(*seat) for seat in seats], self._shares, self.method, self._make, request)
         if self._is_safe:
             draft = 5 if self._settings.draft is None else max(1, self._settings.draft)
             return safe(panel, draft, self._settings.sharpen)

@@ -39,8 +39,8 @@ class FusionEngine:
         self._vocabularies = [Vocabulary(member.tokenizer, member.ends, member.name) for member in self.members]
         self.difference = _difference(self._vocabularies)
         self.method = _method(settings, self.difference)
-        self._decoding = self._made(settings)
-        self._batches: Batches[FusedRequest] = Batches(name, parallel, self._decoding.decode)
+        self.decoding = self._made(settings)
+        self._batches: Batches[FusedRequest] = Batches(name, parallel, self.decoding.decode)
 
     def _made(self, settings: FusionSettings) -> SameVocabulary | AcrossVocabularies:
         if self.method in SAME_VOCABULARY:
@@ -69,7 +69,7 @@ class FusionEngine:
         rooms = [
             room(ids, member.context_tokens, member.name) for ids, member in zip(prompts, self.members, strict=True)
         ]
-        request = FusedRequest(prompts, sampling, min(*rooms, sampling.max_tokens), self._decoding.text)
+        request = FusedRequest(prompts, sampling, min(*rooms, sampling.max_tokens), self.decoding.text)
         return await self._batches.told(request, hear)
 
 
