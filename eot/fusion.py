@@ -60,8 +60,8 @@ class FusionSettings(BaseModel):
     """`deepen`: anchors in a sparse row."""
     keep: int = Field(default=256, ge=1, le=65536)
     """`deepen`: each member's likeliest tokens that are carried over."""
-    floor: float = Field(default=1e-4, ge=0, lt=1)
-    """`deepen`: tokens less likely than this are left out, unless they are anchors."""
+    floor: float = Field(default=1e-3, ge=0, lt=1)
+    """`deepen`: tokens less likely than this are left out; anchors only below a hundredth of it."""
     inverse: Literal["em", "adamw"] = "em"
     """`deepen`: how the main vocabulary's distribution is found; `adamw` as released."""
     iterations: int = Field(default=5, ge=1, le=1000)

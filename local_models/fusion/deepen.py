@@ -19,6 +19,7 @@ The support is the main member's `keep` likeliest tokens and the tokens that wri
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +32,8 @@ from local_models.fusion.vocabulary import Vocabulary
 
 _HEAVIEST = 64
 _LEAST = 1e-8
+_FAINT = 0.01
+"""Anchors are carried over down to this part of `floor`."""
 _log = logging.getLogger(__name__)
 
 
@@ -58,10 +61,11 @@ class Deepen:
         return False
 
     def __call__(self, rows: Sequence[Tensor]) -> Ballot:
-        relative = [self._relative(member, row) for member, row in enumerate(rows)]
+        likely = [self._likely(member, row) for member, row in enumerate(rows)]
+        relative = [self._relative(member, row, likely[member]) for member, row in enumerate(rows)]
         target = sum(share * one for share, one in zip(self._shares, relative, strict=True))
         assert isinstance(target, Tensor)
-        support = self._support(rows[0], target)
+        support = self._support(rows[0], likely[0], target)
         spread = self._rows[0].of(support)
         if self._settings.inverse == "em":
             start = rows[0][support].exp().clamp(min=_LEAST)
@@ -76,27 +80,29 @@ class Deepen:
             return ReleasedRows(table, anchors)
         return SparseRows(table, anchors, self._settings.neighbours)
 
-    def _relative(self, member: int, row: Tensor) -> Tensor:
+    def _relative(self, member: int, row: Tensor, tokens: Tensor) -> Tensor:
         """A member's row (V+1) in the relative space (A), without the tokens that are too unlikely to matter."""
         if self._settings.rows == "released":
             return self._rows[member].of(torch.arange(len(row), device=row.device)).forward(row.exp())
-        tokens = self._likely(member, row)
         weights = row[tokens].exp()
         _log.debug("member %d: %.4f of its probability is carried over", member, weights.sum())
         return self._rows[member].of(tokens).forward(weights / weights.sum())
 
     def _likely(self, member: int, row: Tensor) -> Tensor:
-        values, tokens = row.topk(min(self._settings.keep, len(row)))
-        wanted = (values.exp() >= self._settings.floor) | self._rows[member].is_anchor(tokens)
+        least = max(self._settings.floor, _LEAST)
+        some = (row >= math.log(least * _FAINT)).nonzero().flatten()  # to sort the whole row would take longer
+        values, at = row[some].topk(min(self._settings.keep, len(some)))
+        tokens = some[at]
+        wanted = (values >= math.log(least)) | self._rows[member].is_anchor(tokens)
         wanted[0] = True
-        return tokens[wanted & (values > -torch.inf)]
+        return tokens[wanted]
 
-    def _support(self, main: Tensor, target: Tensor) -> Tensor:
+    def _support(self, main: Tensor, likely: Tensor, target: Tensor) -> Tensor:
         """Tokens of the main member that the fused distribution may have: K."""
         if self._settings.rows == "released":
             return (main > -torch.inf).nonzero().flatten()
         heaviest = self._anchors[target.topk(min(_HEAVIEST, len(target))).indices]
-        support: Tensor = torch.unique(torch.cat([self._likely(0, main), heaviest]))
+        support: Tensor = torch.unique(torch.cat([likely, heaviest]))
         return support[main[support] > -torch.inf]
 
     def _seen(self, member: int, row: Tensor, support: Tensor) -> Tensor:
