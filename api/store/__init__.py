@@ -74,6 +74,6 @@ def open_store(url: str | None, home: Path) -> Store:
         return Store(SqliteBackend(home))
     if url.startswith(_SCHEMES):
         return Store(RedisBackend(url))
-    raise SettingsError(
-        f"serve.store: it begins with {url.partition(':')[0]!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home"
-    )
+    begins = url.partition(":")[0][:20]  # the rest may hold a password
+    said = f"serve.store: it begins with {begins!r}; write redis://HOST:PORT/0, or leave it out for SQLite in home"
+    raise SettingsError(said)
