@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agents import Prices
 from api.store import Estimate
-from eot.settings import AgentSettings, CouncilSettings
+from eot.settings import GATE, AgentSettings, CouncilSettings
 
 _CHARACTERS_A_TOKEN = 4
 _INSTRUCTIONS = 150
@@ -22,13 +22,15 @@ def estimate(
     """One question of that many characters put to a council.
 
     The least is one round of calls, since agents that agree stop; of a lazy council it is half of one. The most is
-    every round played, every agent writing all it may and reading all the others.
+    every round played, every agent writing all it may and reading all the others. Failed calls that are made again
+    come on top.
     """
     total = Estimate()
-    rounds = council.rounds if len(council.agents) > 1 else 0
     question = -(-characters // _CHARACTERS_A_TOKEN) + _INSTRUCTIONS
-    heard = sum(agents[name].max_tokens for name in council.agents if name in agents)
-    for name in council.agents:
+    names = agents if council.agents[0].startswith(GATE) else council.agents  # a gate may pick anyone
+    heard = sum(agents[name].max_tokens for name in names if name in agents)
+    rounds = council.rounds if len(names) > 1 else 0
+    for name in names:
         if name not in agents:
             continue
         reads = question * (1 + rounds) + heard * rounds
