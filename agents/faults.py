@@ -13,6 +13,10 @@ from eot.text import clean
 
 # Several providers' adapters miss the key before anything is sent, and call that a server's fault.
 _NO_KEY = re.compile(r"missing [\w ]*(?:credentials|api.key)", re.IGNORECASE)
+_CUT_OFF = frozenset(
+    {"MidStreamFallbackError", "APIConnectionError", "Timeout", "ConnectionError", "TimeoutError", "TransportError"}
+)
+_OVERFLOW = re.compile(r"context.length|context.size|context.window|prompt is too long|too many tokens", re.IGNORECASE)
 _LONGEST_MESSAGE = 500
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_][\w*.-]{6,}|(?i:bearer)\s+\S+|\bAIza[\w-]{20,}")
 _SECRET_VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$")
@@ -36,13 +40,13 @@ def call_error(fault: Exception, who: str, key_hint: str, secrets: Iterable[str]
     """
     kind, status = _family(fault), getattr(fault, "status_code", None)
     said = scrub(str(fault), secrets)
-    if "ContextWindowExceededError" in kind:
+    if "ContextWindowExceededError" in kind or (status in (400, 413) and _OVERFLOW.search(said)):
         return ContextOverflowError(f"{who}: the prompt does not fit the model's context: {said}", *_numbers(said))
     if status in (401, 403) or _NO_KEY.search(said):
         return AuthError(f"{who}: the key is missing or was refused; {key_hint}. The provider said: {said}")
     if status == 429:
         return RateLimitedError(f"{who}: asked too fast: {said}", retry_after(_headers(fault)))
-    cut_off = {"MidStreamFallbackError", "APIConnectionError", "Timeout", "ConnectionError", "TimeoutError"} & kind
+    cut_off = _CUT_OFF & kind
     if cut_off or status in (408, 409, 425) or (isinstance(status, int) and status >= 500):
         return TransientError(f"{who}: unavailable or cut off: {said}")
     return CallError(f"{who}: {said}")

@@ -21,10 +21,14 @@ from pydantic import Field, SecretStr
 
 from agents.checked import MAX_REPLY_CHARACTERS
 from agents.faults import call_error
+from agents.openai_server import Piece, pieces
 from agents.wire import FROM_AN_AGENT, guarded_client
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
 from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
 
+_OWN = "openai/"
+_CHARACTERS_A_TOKEN, _MESSAGES_OWN = 4, 4
+_LITELLMS_OWN = ("api_key", "base_url", "extra_headers", "num_retries")
 _SEEDS = 2**31
 """Providers take seeds from 0 to one below this; an agent's own seed is added to the run's, and may pass it."""
 
@@ -43,8 +47,8 @@ class Prices(Frozen):
 class HostedAgent:
     """Asks `model`, any LiteLLM model string (`anthropic/...`, `openai/...`), and streams what it writes.
 
-    With `base_url`, which only the operator's configuration may name, `openai/NAME` speaks to a server of one's own;
-    that server is sent `api_key` or a placeholder, never a key that was found in the environment for someone else.
+    With `base_url`, which only the operator's configuration may name, `openai/NAME` speaks to a server of one's own,
+    directly (`agents.openai_server`), since LiteLLM costs five times the processor time; that server is sent `api_key` or a placeholder, never a key that was found in the environment for someone else.
     Without it a missing `api_key` is looked up in the environment under the provider's usual name; `key_variable` is
     the name that messages then tell. A `temperature` or `top_p` of None is not sent, and the provider's own holds (some
     models refuse to be told both); what the provider does not know is left out too.
@@ -74,24 +78,24 @@ class HostedAgent:
             CallError: anything else that the provider says.
         """
         started = time.perf_counter()
-        await asyncio.to_thread(self._refuse_unknown_model)
+        if not self._is_own_server:
+            await asyncio.to_thread(self._refuse_unknown_model)
         texts: list[str] = []
-        size, finish, usage = 0, "stop", None
-        async with aclosing(self._chunks(prompt)) as chunks:
-            async for chunk in chunks:
-                usage = getattr(chunk, "usage", None) or usage
-                text, thinking, ended = _read(chunk)
-                finish = ended or finish
-                size += len(text) + len(thinking)
+        size, finish, usage = 0, "stop", None  # the size counts hidden reasoning too
+        async with aclosing(self._pieces(prompt)) as pieces:
+            async for piece in pieces:
+                usage = piece.usage or usage
+                finish = piece.finish or finish
+                size += len(piece.text) + len(piece.thinking)
                 self._refuse_endless(size)
-                if text:
-                    texts.append(text)
+                if piece.text:
+                    texts.append(piece.text)
                     if hear:
-                        hear(Delta(text=text))
+                        hear(Delta(text=piece.text))
         written = "".join(texts)
         return Reply(
             text=written,
-            usage=self._usage(prompt, written, usage),
+            usage=self._usage(prompt, written, size, usage),
             finish=_finish(finish),
             seconds=time.perf_counter() - started,
         )
@@ -111,27 +115,48 @@ class HostedAgent:
     def _who(self) -> str:
         return f"{self.name} ({self.model})"
 
-    async def _chunks(self, prompt: Prompt) -> AsyncGenerator[Any, None]:
-        """LiteLLM's chunks; its exceptions become ours. Closing this closes the connection."""
-        stream: Any = None
+    @property
+    def _is_own_server(self) -> bool:
+        return self.base_url is not None and self.model.startswith(_OWN)
+
+    async def _pieces(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        """The reply's pieces; whatever goes wrong becomes an error of ours. Closing this closes the connection."""
+        source = self._from_own_server(prompt) if self._is_own_server else self._from_litellm(prompt)
         try:
-            litellm = _litellm()
-            litellm.aclient_session = guarded_client(litellm.AsyncHTTPHandler)
-            stream = await litellm.acompletion(**self._request(prompt))
-            async for chunk in stream:
-                yield chunk
-            self._refuse_half(stream)
+            async with aclosing(source):
+                async for piece in source:
+                    yield piece
         except CallError:
             raise
         except Exception as caught:  # noqa: BLE001 - LiteLLM raises its own, openai's, httpx's and plain errors
             fault = caught
         else:
             return
-        finally:
-            if stream is not None:
-                await stream.aclose()
         # Raised out here, not in the handler: a chained traceback would print the provider's words, key and all.
         raise call_error(fault, self._who, self._key_hint, self._secrets)
+
+    async def _from_own_server(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        request = self._request(prompt)
+        body = {name: value for name, value in request.items() if name not in _LITELLMS_OWN}
+        ended = False
+        body["model"] = self.model.removeprefix(_OWN)
+        async with aclosing(pieces(request["base_url"], request["api_key"], body)) as found:
+            async for piece in found:
+                ended = ended or piece.finish is not None
+                yield piece
+        self._refuse_half(ended=ended)
+
+    async def _from_litellm(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        litellm = _litellm()
+        litellm.aclient_session = guarded_client(litellm.AsyncHTTPHandler)
+        stream = await litellm.acompletion(**self._request(prompt))
+        try:
+            async for chunk in stream:
+                yield _read(chunk)
+            # It invents a "stop" for a connection that was closed in mid-sentence: what it received says more.
+            self._refuse_half(ended=bool(stream.received_finish_reason or stream.intermittent_finish_reason))
+        finally:
+            await stream.aclose()
 
     def _refuse_endless(self, size: int) -> None:
         if size > MAX_REPLY_CHARACTERS:
@@ -139,9 +164,8 @@ class HostedAgent:
                 f"{self._who} wrote more than {MAX_REPLY_CHARACTERS:,} characters; it was cut off"
             )
 
-    def _refuse_half(self, stream: Any) -> None:
-        """LiteLLM invents a "stop" for a connection that was closed in mid-sentence."""
-        if not (stream.received_finish_reason or stream.intermittent_finish_reason):
+    def _refuse_half(self, *, ended: bool) -> None:
+        if not ended:
             raise TransientError(f"{self._who}: the reply ended before it was finished")
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
@@ -189,9 +213,15 @@ class HostedAgent:
     def _secrets(self) -> list[str]:
         return [self.api_key.get_secret_value()] if self.api_key else []
 
-    def _usage(self, prompt: Prompt, written: str, told: Any) -> Usage:
-        """What the provider says was used; counted by LiteLLM's tokenizer when it says nothing."""
-        if told is None:
+    def _usage(self, prompt: Prompt, written: str, size: int, told: Any) -> Usage:
+        """What the provider says was used; when it says nothing, LiteLLM's tokenizer counts.
+
+        What a server of one's own that says nothing used is reckoned from the characters.
+        """
+        if told is None and self._is_own_server:
+            sent = sum(len(message.content) // _CHARACTERS_A_TOKEN + _MESSAGES_OWN for message in prompt.messages)
+            got = -(-size // _CHARACTERS_A_TOKEN)
+        elif told is None:
             count = _litellm().token_counter
             messages = [message.model_dump() for message in prompt.messages]
             sent, got = count(model=self.model, messages=messages), count(model=self.model, text=written)
@@ -217,12 +247,14 @@ class HostedAgent:
         return sum(costs) or None
 
 
-def _read(chunk: Any) -> tuple[str, str, str | None]:
-    """A chunk's text, its hidden reasoning (paid for, but not part of the reply) and why it ended, if it did."""
+def _read(chunk: Any) -> Piece:
+    """What a chunk of LiteLLM's says. Hidden reasoning is paid for, but not part of the reply."""
+    usage = getattr(chunk, "usage", None)
     if not chunk.choices:
-        return "", "", None
+        return Piece(usage=usage)
     choice = chunk.choices[0]
-    return choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or "", choice.finish_reason
+    thinking = getattr(choice.delta, "reasoning_content", None) or ""
+    return Piece(choice.delta.content or "", thinking, choice.finish_reason, usage)
 
 
 def _finish(reason: str) -> Finish:

@@ -19,6 +19,7 @@ FROM_AN_AGENT = "x-eot-agent"
 """The header that an agent's requests carry. A council refuses them: else one might, over detours, ask itself."""
 _LONGEST_ERROR = 16 << 10
 _LONGEST_LINE = 4 << 20
+_direct: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
 
@@ -30,6 +31,19 @@ def guarded_client(handler: type[Any]) -> httpx.AsyncClient:
     client = _clients[loop].client
     assert isinstance(client, httpx.AsyncClient)
     return client
+
+
+def direct_client() -> httpx.AsyncClient:
+    """The running loop's client for servers that are asked without LiteLLM. Deadlines are kept by who asks."""
+    loop = asyncio.get_running_loop()
+    if loop not in _direct:
+        _direct[loop] = httpx.AsyncClient(
+            event_hooks={"request": [_ask], "response": [_guard]},
+            follow_redirects=False,
+            timeout=httpx.Timeout(None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        )
+    return _direct[loop]
 
 
 async def _ask(request: httpx.Request) -> None:
