@@ -48,7 +48,8 @@ class HostedAgent:
     """Asks `model`, any LiteLLM model string (`anthropic/...`, `openai/...`), and streams what it writes.
 
     With `base_url`, which only the operator's configuration may name, `openai/NAME` speaks to a server of one's own,
-    directly (`agents.openai_server`), since LiteLLM costs five times the processor time; that server is sent `api_key` or a placeholder, never a key that was found in the environment for someone else.
+    directly (`agents.openai_server`), since LiteLLM costs five times the processor time; that server is sent `api_key`
+    or a placeholder, never a key that was found in the environment for someone else.
     Without it a missing `api_key` is looked up in the environment under the provider's usual name; `key_variable` is
     the name that messages then tell. A `temperature` or `top_p` of None is not sent, and the provider's own holds (some
     models refuse to be told both); what the provider does not know is left out too.
