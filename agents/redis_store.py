@@ -32,8 +32,9 @@ class RedisCallStore:
 
     faults: tuple[type[Exception], ...] = (RedisError, OSError)
 
-    def __init__(self, url: str) -> None:
-        retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), 3)
+    def __init__(self, url: str, retries: int = 12) -> None:
+        """A reply that was paid for waits for a Redis that restarts: twelve retries take about eight seconds."""
+        retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries)
         self._client = redis.Redis.from_url(url, socket_timeout=_PATIENCE, retry=retry, decode_responses=True)
         self._put = self._client.register_script(_PUT)
         self._asking = WeakValueDictionary[CallKey, asyncio.Lock]()

@@ -25,7 +25,7 @@ from api.service import Service
 from api.store import Batch, Estimate, File, Store, open_store
 from eot.settings import AgentSettings, Settings
 
-LINES, AT_ONCE, CHAT = 50_000, 32, "/v1/chat/completions"
+LINES, AT_ONCE, CHAT = 50_000, 64, "/v1/chat/completions"
 
 
 async def requests(count: int) -> AsyncIterator[bytes]:

@@ -1,5 +1,8 @@
 """Paid calls in Redis: what one worker paid for, another recalls."""
 
+import asyncio
+import time
+
 import pytest
 from redis_server import RedisServer
 
@@ -60,10 +63,23 @@ async def test_a_kept_reply_that_cannot_be_read_is_asked_again(stores):
 
 
 async def test_a_redis_that_is_gone_costs_no_reply(caplog):
-    store = RedisCallStore("redis://127.0.0.1:1/0")
+    store = RedisCallStore("redis://127.0.0.1:1/0", retries=1)
     assert (await Memo(ScriptedAgent("a", ["four"]), store).ask(prompt())).text == "four"
     store.close()
     assert "could not be kept" in caplog.text
+
+
+async def test_a_reply_waits_for_a_redis_that_restarts(tmp_path):
+    with RedisServer(tmp_path) as server:
+        store = RedisCallStore(server.url)
+        await Memo(ScriptedAgent("a", ["four"]), store).ask(prompt())
+        server.kill()
+        back = asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(1.5), server.start()))
+        await Memo(ScriptedAgent("a", ["five"]), store).ask(prompt(round=1))
+        await back
+        again = [await Memo(ScriptedAgent("a", ["never"]), store).ask(prompt(round=k)) for k in (0, 1)]
+        store.close()
+    assert [reply.text for reply in again] == ["four", "five"]
 
 
 def test_the_first_of_two_puts_stands_unless_it_is_the_one_to_be_replaced(stores):

@@ -1,5 +1,6 @@
 """Files and batches over a real socket: OpenAI's surface, and what ours adds to it."""
 
+import asyncio
 import json
 import time
 
@@ -7,6 +8,9 @@ import httpx
 import openai
 import pytest
 from serving import serving, settings
+
+from api.keys import Keyring
+from api.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +208,57 @@ def test_batches_are_listed(client):
     assert [batch.id for batch in listed.data] == made[:0:-1]
     assert listed.has_more
     assert [batch.id for batch in client.batches.list(limit=1, after=made[1]).data] == made[:1]
+
+
+async def keys_of(home, **scopes):
+    store = open_store(None, home)
+    made = {name: (await Keyring(store).create(name, [scope]))[1] for name, scope in scopes.items()}
+    await store.close()
+    return made
+
+
+def test_another_keys_files_and_batches_are_not_there(tmp_path):
+    keys = asyncio.run(keys_of(tmp_path, mine="batch", other="batch", chatter="chat"))
+    with serving(settings(tmp_path)) as served:
+        mine, other, chatter = (
+            openai.OpenAI(base_url=f"{served.url}/v1", api_key=keys[name], max_retries=0)
+            for name in ("mine", "other", "chatter")
+        )
+        file = brought(mine, [chat_line("q")])
+        asked = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = until_ended(mine, mine.batches.create(**asked))
+        for ask in (
+            lambda: other.files.retrieve(file.id),
+            lambda: other.files.content(batch.output_file_id),
+            lambda: other.files.delete(file.id),
+            lambda: other.batches.create(**asked),
+            lambda: other.batches.retrieve(batch.id),
+            lambda: other.batches.cancel(batch.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                ask()
+        assert (other.files.list().data, other.batches.list().data) == ([], [])
+        with pytest.raises(openai.PermissionDeniedError):
+            chatter.batches.list()
+        assert len(rows_of(mine, batch.output_file_id)) == 1
+
+
+def test_who_waits_is_answered_while_a_batch_is_in_work(tmp_path):
+    wanted = settings(tmp_path, agents={"a": ["The answer is 7."]}, serve={"max_runs": 1, "jobs": 16})
+    with serving(wanted) as served, openai.OpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+        file = brought(client, [chat_line(f"q{k}") for k in range(1500)])
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        while client.batches.retrieve(batch.id).request_counts.completed < 1:
+            time.sleep(0.02)
+        waits = []
+        for _ in range(5):
+            began = time.monotonic()
+            body = {"model": "eot/default", "messages": [{"role": "user", "content": "How many?"}]}
+            assert client.chat.completions.create(**body).choices
+            waits.append(time.monotonic() - began)
+        now = client.batches.retrieve(batch.id)
+    assert now.request_counts.completed < 1500, "the batch was over before anybody waited"
+    assert sorted(waits)[2] < 2
 
 
 def test_a_server_that_was_killed_goes_on_with_its_batches(tmp_path):

@@ -43,6 +43,15 @@ class Engine:
         for name in ("docket.worker", "docket.docket", "docket.execution"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a line for every item otherwise
 
+    @property
+    def in_work(self) -> int:
+        return sum(map(len, self.work.answering.in_work.values()))
+
+    @property
+    def left(self) -> int:
+        """Items without an outcome, of all batches, when the sweep last looked."""
+        return self.sweep.left
+
     async def queue(self, task: str, batch: str, line: int = 0) -> None:
         """Queue a task under its own key: one that is queued or in work already stays as it is."""
         if self._docket is None:

@@ -16,11 +16,15 @@ _LEASE = 0.9
 
 @dataclass
 class Sweep:
-    """`in_all` is how many items may be queued at once for one owner: twice what all workers have in work."""
+    """`in_all` is how many items may be queued at once for one owner: twice what all workers have in work.
+
+    `left` counts the items without an outcome at the last look.
+    """
 
     store: Store
     queue: Queue
     in_all: int = 32
+    left: int = 0
     _me: str = field(default_factory=lambda: uuid.uuid4().hex)
     _batches_of: Counter[str] = field(default_factory=Counter)
 
@@ -44,6 +48,7 @@ class Sweep:
     async def all(self) -> None:
         """Queue whatever should be queued: what is queued or in work already stays as it is."""
         rows = await self.look()
+        self.left = sum([(await self.store.items.counts(row.id)).left for row in rows])
         if not rows or not await self._is_mine():
             return
         windows: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
