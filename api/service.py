@@ -16,6 +16,7 @@ from api.keys import Keyring
 from api.limits import Limits
 from api.native import NativeRuns
 from api.observing import Observing
+from api.pulling import Pulls
 from api.runs import Run, Runs
 from api.store import STORE_FAULTS, Answer, Store, open_store
 from eot.settings import Settings
@@ -45,6 +46,7 @@ class Service:
         self.limits = Limits(self.store, self.keyring)
         self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
         self.native = NativeRuns(settings, self.begin, self.store)
+        self.pulls = Pulls(settings.home)
         self.draining = False
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 

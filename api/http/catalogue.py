@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from api.asks import topologies
@@ -41,6 +41,8 @@ class AgentObject(BaseModel):
     weight: float
     max_tokens: int
     deadline: float
+    input_usd_per_million: float | None = None
+    output_usd_per_million: float | None = None
 
 
 class CouncilObject(BaseModel):
@@ -73,8 +75,16 @@ async def list_topologies(service: Serving) -> TopologyList:
 
 
 @router.get("/agents")
-async def list_agents(service: Serving) -> AgentList:
-    return AgentList(data=[_agent(name, agent) for name, agent in service.settings.agents.items()])
+async def list_agents(
+    service: Serving,
+    prices: Annotated[bool, Query(description="Say what they cost, too: the first time it takes seconds.")] = False,  # noqa: FBT002 - a query
+) -> AgentList:
+    """The agents. A price that was not asked for, or that nobody knows, is null."""
+    agents = [_agent(name, agent) for name, agent in service.settings.agents.items()]
+    known = await service.house.prices() if prices else {}
+    return AgentList(
+        data=[agent.model_copy(update=price.model_dump() if (price := known.get(agent.id)) else {}) for agent in agents]
+    )
 
 
 @router.get("/councils")

@@ -17,7 +17,13 @@ from api.limits import Limits
 _FREE = frozenset({"/health/live", "/health/ready", "/", "/icon.svg"})
 _PAGE = "/assets/"
 """What needs no key: health, and the chat page's own files. All that is not listed here needs one."""
-_SCOPES = (("/v1/files", "batch"), ("/v1/batches", "batch"), ("/v1/", "chat"), ("/metrics", "admin"))
+_SCOPES = (
+    ("/v1/files", "batch"),
+    ("/v1/batches", "batch"),
+    ("/v1/local-models", "admin"),
+    ("/v1/", "chat"),
+    ("/metrics", "admin"),
+)
 """The scope that a path needs, by how it begins; any key will do for the rest."""
 
 

@@ -85,7 +85,13 @@ export interface CouncilChoice extends Partial<Omit<Council, "budget">> {
 
 export interface Catalogue {
   councils: { id: string; council: Council }[];
-  agents: { id: string; model: string; where: string }[];
+  agents: {
+    id: string;
+    model: string;
+    where: string;
+    input_usd_per_million: number | null;
+    output_usd_per_million: number | null;
+  }[];
   topologies: { id: string; about: string; fewest_seats: number }[];
 }
 
@@ -157,7 +163,12 @@ export interface Batch {
   error_file_id: string | null;
   metadata: Record<string, string> | null;
   errors: { data: { message: string; line: number | null }[] } | null;
-  [more: string]: unknown;
+}
+
+export interface Estimate {
+  requests: number;
+  errors: Batch["errors"];
+  estimate: { calls_least: number; calls_most: number; usd_most: number | null };
 }
 
 interface Listed<T> {
@@ -190,16 +201,15 @@ export const api = {
   exported: async (id: string, format: "json" | "markdown"): Promise<Blob> =>
     (await request(`${conversation(id)}/export?format=${format}`)).blob(),
 
-  run: (id: string): Promise<RunObject> => json(run(id)),
   stop: (id: string): Promise<RunObject> => json(run(id), "DELETE"),
   grade: (id: string, gold: string): Promise<Grade> => json(`${run(id)}/grade`, "POST", { gold }),
   eventsOf: (id: string): string => `${run(id)}/events`,
 
   localModels: (): Promise<LocalModel[]> => list("v1/local-models"),
+  pricedAgents: (): Promise<Catalogue["agents"]> => list("v1/agents?prices=true"),
   pull: (name: string): Promise<Response> => request(`v1/local-models/${encodeURIComponent(name)}/pull`, { method: "POST" }),
 
   batches: (): Promise<Batch[]> => list("v1/batches"),
-  batch: (id: string): Promise<Batch> => json(`v1/batches/${encodeURIComponent(id)}`),
   upload: async (file: File): Promise<{ id: string }> => {
     const form = new FormData();
     form.set("purpose", "batch");
@@ -208,5 +218,7 @@ export const api = {
   },
   cancel: (id: string): Promise<Batch> => json(`v1/batches/${encodeURIComponent(id)}/cancel`, "POST"),
   content: async (file: string): Promise<Blob> => (await request(`v1/files/${encodeURIComponent(file)}/content`)).blob(),
+  estimate: (file: string, endpoint: string): Promise<Estimate> =>
+    json("v1/batches/estimate", "POST", { input_file_id: file, endpoint }),
   startBatch: (body: Record<string, unknown>): Promise<Batch> => json("v1/batches", "POST", body),
 };

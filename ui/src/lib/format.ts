@@ -18,10 +18,10 @@ export function oneLine(text: string, width: number): string {
   return flat.length <= width ? flat : `${flat.slice(0, width - 1)}…`;
 }
 
-export function save(blob: Blob, name: string): void {
+export function save(blob: Blob, name: string, ending: string): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = name.replace(/[^\p{L}\p{N}._ -]+/gu, "_").slice(0, 80) || "eot";
+  link.download = `${name.replace(/[^\p{L}\p{N}_-]+/gu, "_").slice(0, 60) || "eot"}.${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -39,19 +39,32 @@ export async function* follow(
   }
 }
 
-/** The events in a stream of bytes. What a cut connection left half said is dropped: it will be told again. */
+/** The events of a run in a stream of bytes. */
 export async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<Numbered> {
+  for await (const { number, data } of blocks(body)) {
+    if (number > 0) yield { number, event: JSON.parse(data) as RunEvent };
+  }
+}
+
+export interface Block {
+  name: string;
+  number: number; // 0 where it has none
+  data: string;
+}
+
+/** Server-sent events as they come. What a cut connection left half said is dropped: it will be told again. */
+export async function* blocks(body: ReadableStream<Uint8Array>): AsyncGenerator<Block> {
   const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
   let rest = "";
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      const blocks = (rest + value.replaceAll("\r\n", "\n")).split("\n\n");
-      rest = blocks.pop() ?? "";
-      for (const block of blocks) {
-        const told = parse(block);
-        if (told) yield told;
+      const whole = (rest + value).split("\n\n");
+      rest = whole.pop() ?? "";
+      for (const block of whole) {
+        const read = parse(block);
+        if (read.data) yield read;
       }
     }
   } finally {
@@ -59,12 +72,13 @@ export async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<
   }
 }
 
-function parse(block: string): Numbered | null {
-  let number = 0;
-  const data: string[] = [];
+function parse(block: string): Block {
+  const read: Block = { name: "", number: 0, data: "" };
   for (const line of block.split("\n")) {
-    if (line.startsWith("id:")) number = Number(line.slice(3));
-    if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+    const [field = "", value = ""] = line.split(/: ?(.*)/s);
+    if (field === "event") read.name = value;
+    if (field === "id") read.number = Number(value);
+    if (field === "data") read.data += value;
   }
-  return data.length && number > 0 ? { number, event: JSON.parse(data.join("\n")) as RunEvent } : null;
+  return read;
 }

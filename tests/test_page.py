@@ -1,0 +1,418 @@
+"""The chat page in a real Chromium, against the real service."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from browser import CuttingProxy, Dripping, Watched, browsing, serious, slowly
+from playwright.sync_api import expect
+from serving import serving, settings
+
+pytestmark = pytest.mark.browser
+
+QUESTION = "Ann has 36 pens, gives 8 away and shares the rest among 4. How many does each get?"
+SAID = {
+    "ada": ["28 are left, by four that is seven. The answer is 7."],
+    "bert": ["36 by four is nine. The answer is 9.", "I forgot those given away. The answer is 7."],
+    "cleo": ["The answer is 9.", "Ada is right. The answer is 7."],
+}
+COUNCIL = {"default": {"agents": ["ada", "bert", "cleo"], "rounds": 1, "stop": [], "lazy": False, "keep_first": False}}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens watched pages, each in a context of its own; none may complain or ask a third party."""
+    pages, contexts = [], []
+
+    def opening(url, path="/", may=None, **context):
+        made = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB"} | context)
+        made.set_default_timeout(15_000)
+        contexts.append(made)
+        pages.append(Watched(made, url, may))
+        return pages[-1].open(path)
+
+    yield opening
+    for watched in pages:
+        watched.refuse_faults()
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def served(tmp_path):
+    with serving(settings(tmp_path, agents=SAID, councils=COUNCIL)) as on:
+        yield on
+
+
+def ask(page, text=QUESTION, gold="", wait=True):
+    if gold:
+        options = page.get_by_role("button", name=re.compile(r"^Options"))
+        if options.get_attribute("aria-expanded") == "false":
+            options.click()
+        page.get_by_label("Right answer").fill(gold)
+    page.get_by_label("Question", exact=True).last.fill(text)
+    page.get_by_label("Question", exact=True).last.press("Enter")
+    if wait:
+        expect(page.locator(".exchange .status")).to_have_text("Completed")
+
+
+def rows_of(page):
+    return page.get_by_role("group", name="Answers by round").locator("tbody tr")
+
+
+def member(page, name):
+    return page.locator(f'.member[data-member="{name}"]')
+
+
+def test_a_question_is_asked_and_the_whole_exchange_is_read(opened, served):
+    page = opened(served.url)
+    ask(page, gold="7")
+    expect(page.locator(".answer .short")).to_have_text("7")
+    rows = rows_of(page)
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("bert")
+    expect(rows.nth(1).locator("td").nth(0)).to_have_text("9")
+    expect(rows.nth(1).locator("td").nth(1)).to_contain_text("50%")
+    vote = page.get_by_label("The vote")
+    expect(vote).to_contain_text("unanimous 3 of 3")
+    expect(vote).to_contain_text("Nobody dissents.")
+    expect(vote).to_contain_text("The first answers alone give 9")
+    expect(vote).to_contain_text("The exchange mended this answer.")
+    expect(page.locator(".exchange")).to_contain_text("Stopped after round 1: rounds")
+    assert page.locator("path.edge.read").count() == 4
+    member(page, "bert").get_by_role("button", name="Round 0").click()
+    expect(member(page, "bert")).to_contain_text("36 by four is nine.")
+
+
+def test_it_is_watched_live_edges_light_up_and_texts_stream(opened, served):
+    ada = Dripping("ada", SAID["ada"])
+    bert = Dripping("bert", SAID["bert"], pause=0.1)
+    slowly(served, ada=ada, bert=bert)
+    page = opened(served.url)
+    ask(page, wait=False)
+    expect(page.locator(".exchange .status")).to_contain_text("each alone")
+    expect(member(page, "bert").locator("pre").first).to_contain_text("36 by")
+    assert "The answer is 9" not in member(page, "bert").inner_text()
+    expect(rows_of(page).nth(1)).to_contain_text("thinking")
+    expect(page.locator("article .answer")).to_contain_text("is writing")
+    expect(page.locator("path.edge.reading").first).to_be_visible()
+    expect(page.locator(".exchange .status")).to_contain_text("Round 1 of 1")
+    expect(page.locator(".exchange .status")).to_have_text("Completed")
+    assert page.locator("path.edge.reading").count() == 0
+    expect(rows_of(page).nth(0)).to_contain_text("$0.002")
+
+
+def test_stop_keeps_what_came(opened, served):
+    held = Dripping("cleo", ["one two three four five six"], pause=0.05)
+    slowly(served, cleo=held)
+    page = opened(served.url)
+    ask(page, wait=False)
+    expect(member(page, "cleo").locator("pre")).to_contain_text("one two")
+    held.held.clear()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
+    expect(member(page, "ada")).to_contain_text("The answer is 7.")
+    expect(page.get_by_label("The vote")).to_contain_text("ada")
+    page.reload()
+    expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
+
+
+def test_a_cut_stream_is_joined_without_losing_or_doubling_a_word(opened, served):
+    text = " ".join(f"w{number}" for number in range(120)) + " The answer is 7."
+    bert = Dripping("bert", [text], pause=0.02)
+    slowly(served, bert=bert)
+    proxy = CuttingProxy(served.server.port)
+    page = opened(proxy.url, may="Failed to load resource: net::")
+    ask(page, wait=False)
+    seen = member(page, "bert").locator("pre")
+    for word in ("w20", "w60", "w90"):
+        expect(seen).to_contain_text(f"{word} ")
+        proxy.cut()
+    bert.held.clear()
+    expect(seen).to_contain_text("w90")
+    page.wait_for_timeout(700)
+    words = seen.inner_text().split()
+    assert words == text.split()[: len(words)]
+    bert.held.set()
+    expect(page.locator(".exchange .status")).to_have_text("Completed")
+    expect(member(page, "bert").locator(".set").first).to_have_text(text)
+    proxy.close()
+
+
+def test_branches_edits_and_reruns_are_versions_of_one_conversation(opened, served):
+    page = opened(served.url)
+    ask(page)
+    page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(page.get_by_label("Answer 2 of 2")).to_be_visible()
+    expect(page.locator(".exchange .status")).to_have_text("Completed")
+    page.get_by_label("Answer 2 of 2").get_by_role("button", name="Previous").click()
+    expect(page.get_by_label("Answer 1 of 2")).to_be_visible()
+    ask(page, "And half of that?")
+    expect(page.locator("article")).to_have_count(2)
+    page.get_by_label("Answer 1 of 2").get_by_role("button", name="Next").click()
+    expect(page.locator("article")).to_have_count(1)
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Question", exact=True).first.fill("Ann has 40 pens. How many?")
+    page.get_by_role("button", name="Ask this instead").click()
+    expect(page.get_by_label("Version 2 of 2")).to_be_visible()
+    expect(page.locator("article h2")).to_have_text("Ann has 40 pens. How many?")
+    page.reload()
+    expect(page.locator("article h2")).to_have_text("Ann has 40 pens. How many?")
+    page.get_by_label("Version 2 of 2").get_by_role("button", name="Previous").click()
+    expect(page.locator("article h2")).to_have_text(QUESTION)
+
+
+def test_another_topology_is_compared_side_by_side(opened, served):
+    page = opened(served.url)
+    ask(page)
+    page.get_by_label("Ask again with another topology").select_option("memory")
+    columns = page.locator(".compare .column")
+    expect(columns).to_have_count(2)
+    expect(columns.nth(1).locator(".status")).to_have_text("Completed")
+    expect(columns.nth(0).locator("select")).to_contain_text("1. report")
+    assert columns.nth(1).locator("select option:checked").inner_text() == "2. memory"
+    assert columns.nth(0).locator("path.edge").count() == 4
+    assert columns.nth(1).locator("path.edge").count() == 6
+    page.get_by_role("button", name="Close").last.click()
+    expect(page.get_by_role("button", name="Compare")).to_be_visible()
+
+
+def test_options_are_remembered_and_go_into_a_link(opened, served, browser):
+    page = opened(served.url)
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Topology").select_option("memory")
+    page.get_by_label("Exchange rounds").select_option("0")
+    page.get_by_label("cleo").uncheck()
+    page.get_by_label("Calls").fill("9")
+    page.get_by_label("Calls").press("Tab")
+    page.get_by_label("Question", exact=True).fill("Why?")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link to these options").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.reload()
+    expect(page.get_by_text("default: 2 agents, memory, 0 rounds")).to_be_visible()
+    other = opened(served.url, link.removeprefix(served.url))
+    expect(other.get_by_text("default: 2 agents, memory, 0 rounds")).to_be_visible()
+    expect(other.get_by_label("Question", exact=True)).to_have_value("Why?")
+    ask(other)
+    request = next(iter(_runs(served)))["council"]
+    assert (request["agents"], request["rounds"], request["budget"]["calls"]) == (["ada", "bert"], 0, 9)
+
+
+def _runs(served):
+
+    rows = asyncio.run_coroutine_threadsafe(served.service.store.runs.page("", 50), served.loop).result(10)
+    return [row.request for row in rows]
+
+
+def test_history_is_searched_renamed_exported_deleted_and_survives_a_restart(opened, tmp_path):
+    wanted = settings(tmp_path, agents=SAID, councils=COUNCIL)
+    with serving(wanted) as on:
+        page = opened(on.url)
+        ask(page)
+        page.get_by_role("button", name="New question").click()
+        ask(page, "Is the sky blue?")
+    with serving(wanted) as on:
+        page = opened(on.url)
+        history = page.locator("nav li a")
+        expect(history).to_have_count(2)
+        page.keyboard.press("Escape")
+        page.locator("h1").click()
+        page.keyboard.press("/")
+        page.keyboard.type("SKY")
+        expect(history).to_have_count(1)
+        page.get_by_label("Search all conversations").fill("the ANSWER is 7")
+        expect(history).to_have_count(2)  # it is in an answer of both
+        history.last.click()
+        expect(page.locator("article h2")).to_have_text(QUESTION)
+        page.get_by_role("button", name="More:").last.click()
+        for button, ending in (("Export as JSON", ".json"), ("Export as Markdown", ".md")):
+            with page.expect_download() as download:
+                page.get_by_role("button", name=button).click()
+            text = download.value.path().read_text(encoding="utf-8")
+            assert download.value.suggested_filename.endswith(ending)
+            assert "The answer is 7." in text
+            page.get_by_role("button", name="More:").last.click()
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("Rename").fill("Pens")
+        page.get_by_label("Rename").press("Enter")
+        expect(history.last).to_have_text("Pens")
+        page.get_by_role("button", name="More: Pens").click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete").click()
+        expect(history).to_have_count(1)
+        expect(page.get_by_role("heading", name="Put a question to the council")).to_be_visible()
+
+
+def test_a_link_leads_to_a_run(opened, served):
+    page = opened(served.url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ask(page)
+    page.get_by_role("button", name="Link to this run").click()
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert "The answer is 7." in page.evaluate("navigator.clipboard.readText()")
+    page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(page.locator(".exchange .status")).to_have_text("Completed")
+    other = opened(served.url, link.removeprefix(served.url))
+    expect(other.get_by_label("Answer 1 of 2")).to_be_visible()
+
+
+def test_a_key_is_asked_for_where_keys_are_on(opened, served):
+
+    made = served.service.keyring.create("me", ["chat"])
+    key = asyncio.run_coroutine_threadsafe(made, served.loop).result(10)[1]
+    page = opened(served.url, may="401 (Unauthorized)")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_label("Key").fill("eot-wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    ask(page)
+    page.reload()
+    expect(page.locator(".answer .short")).to_have_text("7")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+EVIL = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(2)</script>",
+    "![x](http://127.0.0.1:9/pixel.png) [go](javascript:alert(3)) <svg onload=alert(4)>",
+    '[a](data:text/html,<script>alert(5)</script>) <a href="javascript:alert(6)">x</a>',
+    "$\\href{javascript:alert(7)}{x}$ $\\includegraphics{http://127.0.0.1:9/p.png}$ $\\htmlStyle{color:red}{x}$ $x^2$",
+    "```html\n<img src=x onerror=alert(8)>\n```",
+    "<iframe srcdoc='<script>alert(9)</script>'></iframe><form action=//x><input name=a></form>",
+    '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=alert(10)&gt;">',
+    "<div style='position:fixed;inset:0'>covers</div><base href=//x><link rel=stylesheet href=//x>",
+    "[visible](https://example.org/hidden?q=secret)",
+]
+
+
+def test_nothing_that_is_said_acts(opened, tmp_path):
+    said = {"ada": ["\n\n".join(EVIL) + "\n\nThe answer is 7."], "bert": [*EVIL[:2]], "cleo": EVIL[3:5]}
+    with serving(settings(tmp_path, agents=said, councils=COUNCIL)) as on:
+        page = opened(on.url)
+        ask(page, " ".join(EVIL), gold="<img src=x onerror=alert(11)>")
+        page.wait_for_timeout(500)
+        for thing in ("img", "script:not([src])", "iframe", "form:not(.composer)", "svg[onload]", "base", "[onerror]"):
+            assert page.locator(f"body {thing}").count() == 0, thing
+        links = page.locator(".set a")
+        hrefs = links.evaluate_all("all => all.map(each => each.getAttribute('href'))")
+        assert {href for href in hrefs if href} == {"https://example.org/hidden?q=secret"}
+        expect(links.filter(has_text="visible").first).to_have_text("visible (https://example.org/hidden?q=secret)")
+        assert page.locator(".set [style]").count() == 0
+        assert page.locator(".set math").count() >= 1
+        page.get_by_role("button", name="More:").first.click()
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("Rename").fill(EVIL[0])
+        page.get_by_label("Rename").press("Enter")
+        expect(page.locator("nav li a").first).to_have_text(EVIL[0])
+        page.reload()
+        expect(page.locator(".exchange .status")).to_have_text("Completed")
+
+
+def test_a_batch_is_brought_reckoned_started_and_taken_away(opened, served, tmp_path):
+    page = opened(served.url, "/#/batches")
+    broken = tmp_path / "broken.csv"
+    broken.write_text("id,question\n1,x\n", encoding="utf-8")
+    page.get_by_label("Drop a JSONL or CSV file").set_input_files(broken)
+    expect(page.locator(".before")).to_contain_text('no column "text"')
+    good = tmp_path / "<img src=x onerror=alert(1)>.csv"
+    good.write_text(f'id,text\n1,"{QUESTION}"\n2,What is 3 + 4?\n', encoding="utf-8")
+    page.get_by_label("Drop a JSONL or CSV file").set_input_files(good)
+    expect(page.locator(".before")).to_contain_text("2 questions")
+    expect(page.locator(".before")).to_contain_text("6 to 12 calls")
+    page.get_by_role("button", name="Start").click()
+    row = page.locator(".panel li").first
+    expect(row).to_contain_text("completed", timeout=30_000)
+    expect(row).to_contain_text("2 of 2 done, 0 failed")
+    with page.expect_download() as download:
+        row.get_by_role("button", name="Results").click()
+    lines = download.value.path().read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["custom_id"] for line in lines) == ["1", "2"]
+
+
+def test_a_batch_is_cancelled(opened, served, tmp_path):
+    held = Dripping("ada", ["The answer is 7."])
+    held.held.clear()
+    slowly(served, ada=held)
+    page = opened(served.url, "/#/batches")
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"text": "What is 3 + 4?"}\n', encoding="utf-8")
+    page.get_by_label("Drop a JSONL or CSV file").set_input_files(file)
+    page.get_by_role("button", name="Start").click()
+    row = page.locator(".panel li").first
+    expect(row).to_contain_text("in_progress")
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).to_contain_text("cancelled", timeout=30_000)
+    held.held.set()
+
+
+def test_ten_thousand_tokens_of_five_agents_leave_the_page_responsive(opened, tmp_path):
+    names = ["a", "b", "c", "d", "e"]
+    council = {"default": {"agents": names, "topology": "memory", "rounds": 0, "stop": [], "lazy": False}}
+    text = " ".join(f"word{number}" for number in range(2000)) + " The answer is 7."
+    with serving(settings(tmp_path, agents={name: ["x"] for name in names}, councils=council)) as on:
+        slowly(on, **{name: Dripping(name, [text], pause=0.004) for name in names})
+        page = opened(on.url)
+        page.evaluate(
+            "window.long = []; new PerformanceObserver(list => list.getEntries().forEach(each =>"
+            " window.long.push(Math.round(each.duration)))).observe({entryTypes: ['longtask']})"
+        )
+        ask(page, wait=False)
+        expect(page.locator(".exchange .status")).to_have_text("Completed", timeout=60_000)
+        expect(member(page, "e")).to_contain_text("word1999")
+        long = page.evaluate("window.long")
+        assert max(long, default=0) < 100, long
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_no_serious_fault_in_any_view(opened, served, theme, width):
+    page = opened(served.url, color_scheme=theme, viewport={"width": width, "height": 844})
+    narrow = width < 1080
+    page.get_by_role("button", name="Options").click()
+    assert serious(page) == []
+    ask(page, gold="7")
+    assert serious(page) == []
+    if narrow:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("button", name="Exchange").first.click()
+        expect(page.get_by_label("The vote")).to_be_visible()
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("button", name="Menu").click()
+        assert serious(page) == []
+    for view in ("batches", "models"):
+        page.goto(f"{served.url}/#/{view}")
+        expect(page.locator("section.panel h1")).to_be_visible()
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_keys_of_the_keyboard_and_chinese(opened, served):
+    page = opened(served.url)
+    ask(page)
+    page.locator(".exchange .status").click()
+    for name in ("ada", "bert", "cleo", "ada"):
+        page.keyboard.press("j")
+        expect(page.locator(".member.chosen")).to_have_attribute("data-member", name)
+    page.keyboard.press("k")
+    expect(page.locator(".member.chosen")).to_have_attribute("data-member", "cleo")
+    page.get_by_role("button", name="中文").click()
+    expect(page.get_by_role("button", name="新问题")).to_be_visible()
+    expect(page.locator(".exchange .status")).to_have_text("已完成")
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    page.reload()
+    expect(page.get_by_role("button", name="新问题")).to_be_visible()
