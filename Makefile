@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev check ui test fuzz chaos bench clean lock servers
+.PHONY: help setup demo dev check page ui test fuzz chaos bench clean lock servers
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,15 +37,23 @@ check: dev  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+page: ui  ## build it, and say whether the built files in the repository are what it gives
+	git diff --exit-code --stat -- api/page
+	@test -z "$$(git status --porcelain -- api/page)"
+
 ui:  ## build the chat page into api/page (Node 20; what is built lies in the repository)
 	cd ui && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
 
-servers:
-	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& { apt-get update -qq; apt-get install -y -qq --no-install-recommends redis-server >/dev/null; }; } \
-		|| { echo "the tests want redis-server: apt-get install redis-server" >&2; exit 1; }
+wanted = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	&& { apt-get update -qq; apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }; } \
+	|| { echo "the tests want $(1): apt-get install $(1)" >&2; exit 1; }
 
-test: dev servers  ## bring what the tests want (small models, redis-server), and run every test
+servers:
+	@$(call wanted,redis-server)
+	@$(call wanted,chromium)
+	@command -v npm >/dev/null && [ ! -d ui/node_modules/axe-core ] && (cd ui && npm ci --silent --no-audit --no-fund) || true
+
+test: dev servers  ## bring what the tests want (small models, redis-server, chromium), and run every test
 	$(BIN)/eot models pull smollm2-135m qwen2.5-coder-0.5b all-minilm-l6-v2
 	$(BIN)/python -m pytest
 
