@@ -1,13 +1,19 @@
 """The chat page in a real Chromium, against the real service."""
 
 import asyncio
+import gzip
 import json
 import re
 
 import pytest
 from browser import CuttingProxy, Dripping, Watched, browsing, serious, slowly
+from file_server import made_up, serve_hub
+from file_server import serving as serving_files
 from playwright.sync_api import expect
 from serving import serving, settings
+from weights import weights
+
+from local_models import CATALOGUE
 
 pytestmark = pytest.mark.browser
 
@@ -198,9 +204,9 @@ def test_options_are_remembered_and_go_into_a_link(opened, served, browser):
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     link = page.evaluate("navigator.clipboard.readText()")
     page.reload()
-    expect(page.get_by_text("default: 2 agents, memory, 0 rounds")).to_be_visible()
+    expect(page.get_by_text("default · agents: 2 · memory · rounds: 0")).to_be_visible()
     other = opened(served.url, link.removeprefix(served.url))
-    expect(other.get_by_text("default: 2 agents, memory, 0 rounds")).to_be_visible()
+    expect(other.get_by_text("default · agents: 2 · memory · rounds: 0")).to_be_visible()
     expect(other.get_by_label("Question", exact=True)).to_have_value("Why?")
     ask(other)
     request = next(iter(_runs(served)))["council"]
@@ -357,6 +363,43 @@ def test_a_batch_is_cancelled(opened, served, tmp_path):
     row.get_by_role("button", name="Cancel").click()
     expect(row).to_contain_text("cancelled", timeout=30_000)
     held.held.set()
+
+
+def test_a_model_is_pulled_with_a_bar(opened, served, monkeypatch):
+    model, content = made_up(part_bytes=1 << 18)
+    monkeypatch.setitem(CATALOGUE, model.name, model)
+    with serving_files() as files:
+        files.seconds_a_chunk = 0.3
+        monkeypatch.setenv("HF_ENDPOINT", files.url)
+        serve_hub(files, model, content)
+        page = opened(served.url, "/#/models")
+        row = page.locator(".panel li").filter(has_text="tiny")
+        row.get_by_role("button", name="Pull tiny").click()
+        expect(row.get_by_role("progressbar")).to_be_visible()
+        expect(row).to_contain_text("on disk", timeout=30_000)
+    expect(page.get_by_role("row", name="ada")).to_contain_text("$0")
+
+
+def test_the_first_load_is_small(opened, served):
+    page = opened(served.url)
+    loaded = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+    files = [url for url in loaded if "/assets/" in url]
+    sizes = [len(gzip.compress(page.request.get(url).body())) for url in files]
+    assert sum(sizes) < 400_000
+    assert not [url for url in files if "formulas" in url or "colours" in url]  # these come when there is need of them
+
+
+@pytest.mark.llm
+def test_a_whole_run_with_real_models_of_this_machine(opened, tmp_path):
+    model = f"local/{weights('smollm2-135m')}"
+    agents = {name: {"model": model, "max_tokens": 24, "seed": at} for at, name in enumerate("abc")}
+    council = {"default": {"agents": ["a", "b", "c"], "rounds": 1, "stop": [], "lazy": False, "vote": "majority"}}
+    with serving(settings(tmp_path, agents=agents, councils=council)) as on:
+        page = opened(on.url)
+        ask(page, "What is 3 + 4?", wait=False)
+        expect(page.locator(".exchange .status")).to_have_text("Completed", timeout=120_000)
+        expect(page.get_by_label("The vote")).to_be_visible()
+        assert all("tokens" in text for text in page.locator(".member .facts").all_inner_texts())
 
 
 def test_ten_thousand_tokens_of_five_agents_leave_the_page_responsive(opened, tmp_path):
