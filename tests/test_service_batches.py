@@ -7,6 +7,7 @@ import time
 import httpx
 import openai
 import pytest
+from redis_server import RedisServer
 from serving import serving, settings
 
 from api.keys import Keyring
@@ -208,6 +209,32 @@ def test_batches_are_listed(client):
     assert [batch.id for batch in listed.data] == made[:0:-1]
     assert listed.has_more
     assert [batch.id for batch in client.batches.list(limit=1, after=made[1]).data] == made[:1]
+
+
+def test_a_store_that_is_away_is_told_and_waited_for(tmp_path):
+    if not RedisServer.is_installed():
+        pytest.skip("redis-server is not installed")
+    (tmp_path / "redis").mkdir()
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        serving(settings(tmp_path, serve={"store": server.url})) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        file = brought(client, [chat_line(f"q{k}") for k in range(400)])
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        while client.batches.retrieve(batch.id).request_counts.completed < 20:
+            time.sleep(0.02)
+        server.kill()
+        away = httpx.get(f"{served.url}/v1/batches/{batch.id}")
+        ready = httpx.get(f"{served.url}/health/ready")
+        time.sleep(1)
+        server.start()
+        ended = until_ended(client, batch, 60)
+        names = [row["custom_id"] for row in rows_of(client, ended.output_file_id)]
+    assert (away.status_code, away.json()["error"]["code"]) == (503, "store_down")
+    assert away.headers["retry-after"] == "2"
+    assert ready.status_code == 503
+    assert names == [f"q{k}" for k in range(400)]
 
 
 async def keys_of(home, **scopes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from eot.errors import (
@@ -95,6 +97,9 @@ def as_api_error(fault: Exception) -> ApiError:
         if isinstance(fault, kind):
             headers = _CLIENT_MUST_NOT_REPEAT if status >= 500 or status == 402 else None
             return ApiError(status, str(fault), code=code, headers=headers)
+    if isinstance(fault, sqlite3.Error | RedisError):
+        said = f"the store does not answer: {type(fault).__name__}; ask again in a moment"
+        return ApiError(503, said, code="store_down", headers={"retry-after": "2"})
     return ApiError(
         500, "something went wrong inside the server; its log says more under this x-request-id", code="internal"
     )
