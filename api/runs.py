@@ -157,13 +157,8 @@ class Runs:
             ApiError: 429, as many runs are in flight as may be.
             EotError: the council cannot sit.
         """
-        if not job and self._places >= self._at_most:
-            raise ApiError(
-                429,
-                f"{self._at_most} runs are in flight, which is all this server takes at once; ask again later",
-                code="too_many_runs",
-                headers={"retry-after": "1"},
-            )
+        if not job:
+            self.refuse_when_full()
         places = 0 if job else 1
         self._places += places
         try:
@@ -177,6 +172,16 @@ class Runs:
         self.live[begun.id] = begun
         begun.when_ended(lambda: self._ended(begun, places))
         return begun
+
+    def refuse_when_full(self, asked: int = 0) -> None:
+        """Raise a 429 that says when to come back, if as many runs are in flight as may be, or `asked` for already."""
+        if max(asked, self._places) >= self._at_most:
+            raise ApiError(
+                429,
+                f"{self._at_most} runs are in flight, which is all this server takes at once; ask again later",
+                code="too_many_runs",
+                headers={"retry-after": "1"},
+            )
 
     def _ended(self, ended: Run, places: int) -> None:
         self._places -= places

@@ -261,6 +261,7 @@ def test_a_council_that_failed_is_told_and_clients_must_not_repeat_it(url):
     [
         ({"model": "eot/none"}, 404, "model"),
         ({"model": "default"}, 404, "model"),
+        ({"model": "eot/" + "x" * 200}, 422, "model"),
         ({"model": "agent/none"}, 404, "model"),
         ({"messages": []}, 422, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 422, "messages.0.role"),
@@ -353,3 +354,28 @@ def test_members_are_told_the_schema_and_a_wrong_reply_is_mended(tmp_path):
 )
 def test_a_wrong_format_is_refused(json_url, form, status):
     assert ask(json_url, response_format=form).status_code == status
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 50_000, "\xff", "{", '{"seed": ' + "9" * 5000 + "}"])
+def test_a_body_that_is_no_json_is_told_so(url, body):
+    answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+def test_a_crowd_is_turned_away_at_the_door(tmp_path):
+    """Ten at once where two may be: two are let in, eight are told 429, and afterwards there is room again."""
+    with serving(settings(tmp_path, agents={"slow": ["!hang"]}, serve={"max_runs": 2})) as served:
+        body = json.dumps({"model": "agent/slow", "messages": [QUESTION], "stream": True}).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        crowd = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(10)]
+        for one in crowd:
+            one.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        said = sorted(one.recv(12) for one in crowd)
+        for one in crowd:
+            one.close()
+        assert said == [b"HTTP/1.1 200"] * 2 + [b"HTTP/1.1 429"] * 8
+        for _ in range(100):
+            if not served.service.in_flight:
+                break
+            time.sleep(0.02)
+        assert served.service.in_flight == 0

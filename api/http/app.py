@@ -27,6 +27,7 @@ from api.http import (
 )
 from api.http.access import Access
 from api.http.body import BodyLimit
+from api.http.crowd import Crowd
 from api.http.errors import add_error_handlers
 from api.http.idempotency import Idempotency
 from api.http.keys import Gate
@@ -69,6 +70,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Idempotency, service.store.answers)
     app.add_middleware(BodyLimit, table.max_body_mb << 20, table.max_file_mb << 20)
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
+    app.add_middleware(Crowd, service)
     app.add_middleware(Access, service.observing.metrics, traced=table.otel)
     app.add_middleware(RequestId)  # added last: the outermost
     for surface in (

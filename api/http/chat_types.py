@@ -60,7 +60,7 @@ StopTexts = Annotated[list[str], Field(max_length=4)]
 
 
 class ChatRequest(Asked):
-    model: str
+    model: Annotated[str, Field(max_length=200)]
     messages: list[ChatMessage] = Field(min_length=1, max_length=2000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -133,7 +133,7 @@ async def _frameworks(request: Request, fault: Exception) -> JSONResponse:
         413: "the body is too large",
     }
     message = told.get(fault.status_code, str(fault.detail))
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    codes = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
     return answer(ApiError(fault.status_code, message, code=codes.get(fault.status_code), headers=fault.headers))
 
 

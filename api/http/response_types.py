@@ -57,7 +57,7 @@ class TextOptions(Asked):
 
 
 class ResponsesRequest(Asked):
-    model: str
+    model: Annotated[str, Field(max_length=200)]
     input: str | list[InputItem]
     instructions: str | None = None
     previous_response_id: Annotated[str, Field(max_length=100)] | None = None

@@ -76,7 +76,7 @@ class RunRequest(Exact):
     """A question and who is to answer: a council by name, or one of this run's own."""
 
     question: str | AskedQuestion
-    council: str | InlineCouncil = "default"
+    council: Annotated[str, Field(max_length=200)] | InlineCouncil = "default"
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     stream: bool = False
 

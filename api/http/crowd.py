@@ -1,0 +1,37 @@
+"""Over capacity the answer is 429, at once: whoever cannot be served must cost next to nothing."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.errors import ApiError, answer
+from api.service import Service
+
+_BEGIN_RUNS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/runs"})
+
+
+class Crowd:
+    """Turns away requests that would begin a run while as many as may be are in flight, before all other layers.
+
+    In a spike each of them would else be read, checked and understood first, and everybody else would wait for that.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._runs = app, service.runs
+        self._inside = 0
+        """Requests let in that have not been answered yet: in a spike none of them has a run so far."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _BEGIN_RUNS:
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._runs.refuse_when_full(self._inside)
+        except ApiError as fault:
+            await answer(fault)(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
