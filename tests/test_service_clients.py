@@ -9,6 +9,7 @@ from serving import serving, settings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),  # LiteLLM's own
+    pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # LiteLLM leaves an event loop behind
 ]
 QUESTION = [{"role": "user", "content": "How many eggs are left?"}]
