@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from api.batch_here import Here, all_here, ask_to_cancel, batch_id, folder_of, look_at
+from api.batch_here import BusyError, Here, all_here, ask_to_cancel, batch_id, folder_of, look_at
 from api.batch_rows import answer_rows, endpoint_of, request_lines
 from api.batch_there import There
 from api.batch_view import estimated, print_batches, progress
@@ -59,7 +59,10 @@ def run_batch(wanted: Wanted, *, estimate: bool, as_json: bool) -> None:
         found = asyncio.run(_estimate(wanted, settings, endpoint))
         sys.stdout.write(found.model_dump_json() + "\n" if as_json else estimated(found))
         return
-    ended = asyncio.run(_run(wanted, settings, endpoint))
+    try:
+        ended = asyncio.run(_run(wanted, settings, endpoint))
+    except KeyboardInterrupt:
+        raise EotError("stopped; the same command goes on where it was") from None
     if as_json:
         sys.stdout.write(ended.model_dump_json() + "\n")
     else:
@@ -204,7 +207,7 @@ async def _cancel(batch: str, server: str | None, key: str | None, settings: Set
     try:
         async with Here(batch, settings) as here:
             return await here.cancel()
-    except InputError:  # the process that has it in work ends it
+    except BusyError:  # the process that has it in work ends it
         await ask_to_cancel(batch, settings)
         found = await look_at(folder / "eot.sqlite")
         assert found is not None

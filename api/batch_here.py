@@ -12,7 +12,6 @@ from typing import IO, Self
 
 from api.batching import engine
 from api.http.batch_types import BatchObject, batch_object
-from api.http.errors import ApiError
 from api.jobs.endpoints import Endpoint
 from api.jobs.scan import Scan, scan
 from api.service import Service
@@ -31,6 +30,10 @@ def batch_id(content: Iterator[bytes], settings: Settings) -> str:
     return f"batch_{digest.hexdigest()[:32]}"
 
 
+class BusyError(InputError):
+    """Another process works on the batch."""
+
+
 class Here:
     """The folder of one batch, and whoever works in it: one process at a time."""
 
@@ -43,7 +46,7 @@ class Here:
         """Open it.
 
         Raises:
-            InputError: another process works on it.
+            BusyError: another process works on it.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self._folder / "lock").open("wb")
@@ -51,7 +54,7 @@ class Here:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise InputError(f"another process works on {self.id}; `eot batch status {self.id}` says how far") from None
+            raise BusyError(f"another process works on {self.id}; `eot batch status {self.id}` says how far") from None
         alone = self._settings.model_copy(update={"serve": self._settings.serve.model_copy(update={"store": None})})
         self._service = Service(alone, store=open_store(None, self._folder))
         self._service.jobs = engine(self._service, self._at_once)
@@ -108,7 +111,7 @@ class Here:
         """Stop it: this process is the only one that has it."""
         row = await self._store.batches.change(self.id, _cancelled)
         if row is None:
-            raise ApiError(409, f"the batch is {(await self.look()).status}: there is nothing to cancel")
+            raise InputError(f"the batch is {(await self.look()).status}: there is nothing to cancel")
         await self._service.jobs.work.finish(self.id)
         return await self.look()
 

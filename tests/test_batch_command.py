@@ -210,6 +210,38 @@ def test_a_batch_that_nobody_works_on_can_be_cancelled_and_begun_anew(tmp_path, 
     assert len(answers(tmp_path)) == 6
 
 
+def test_a_batch_in_work_can_be_stopped_or_cancelled_from_elsewhere(tmp_path, upstream):
+    upstream.answer = lambda number, body: "The answer is 7." if number < 2 else None
+    hosted(tmp_path, upstream)
+    file = questions(tmp_path, numbered(6))
+
+    def started():
+        upstream.hung.clear()
+        words = [str(EOT), "batch", "run", file, "--at-once", "2"]
+        run = subprocess.Popen(
+            words, cwd=tmp_path, env=environment(tmp_path / "home"), stderr=subprocess.PIPE, text=True
+        )
+        assert upstream.hung.wait(60)
+        return run
+
+    with started() as run:
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=30)
+    assert run.returncode == 1
+    assert said == "error: stopped; the same command goes on where it was\n"
+    with started() as run:
+        (listed,) = json.loads(eot(tmp_path, "batch", "status", "--json").stdout)
+        told = json.loads(eot(tmp_path, "batch", "cancel", listed["id"], "--json").stdout)
+        _, said = run.communicate(timeout=30)
+    assert told["status"] in ("cancelling", "cancelled")
+    assert run.returncode == 1
+    assert "the batch was cancelled" in said
+    assert sum("answer" in row for row in answers(tmp_path)) == 2
+    again = eot(tmp_path, "batch", "cancel", listed["id"])
+    assert again.returncode == 2
+    assert "nothing to cancel" in again.stderr
+
+
 def test_a_worker_without_a_shared_store_is_refused(tmp_path):
     scripted(tmp_path, **SEVEN)
     refused = eot(tmp_path, "worker")
