@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 
+import httpx
 import pytest
 from browser import CuttingProxy, Dripping, Watched, browsing, serious, slowly
 from file_server import made_up, serve_hub
@@ -126,6 +127,11 @@ def test_stop_keeps_what_came(opened, served):
     expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
     expect(member(page, "ada")).to_contain_text("The answer is 7.")
     expect(page.get_by_label("The vote")).to_contain_text("ada")
+    held.held.set()
+    page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(member(page, "cleo").locator("pre")).to_contain_text("one")
+    page.keyboard.press("Escape")
+    expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
     page.reload()
     expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
 
@@ -272,6 +278,23 @@ def test_a_link_leads_to_a_run(opened, served):
     expect(other.get_by_label("Answer 1 of 2")).to_be_visible()
 
 
+def test_a_run_that_another_client_began_is_read_too(opened, served):
+    begun = httpx.post(f"{served.url}/v1/runs", json={"question": QUESTION}).json()["id"]
+    page = opened(served.url, f"/#/r/{begun}")
+    expect(page.locator(".exchange .status")).to_have_text("Completed")
+    expect(page.locator("article h2")).to_have_text(QUESTION)
+
+
+def test_a_dissenter_is_one_click_away(opened, tmp_path):
+    said = {"ada": ["The answer is 7."], "bert": ["The answer is 7."], "cleo": ["I see eight. The answer is 8."]}
+    with serving(settings(tmp_path, agents=said, councils=COUNCIL)) as on:
+        page = opened(on.url)
+        ask(page)
+        expect(page.get_by_label("The vote")).to_contain_text("A strong minority disagrees")
+        page.get_by_role("button", name="Why, cleo?").click()
+        expect(page.locator(".member.chosen")).to_contain_text("I see eight.")
+
+
 def test_a_key_is_asked_for_where_keys_are_on(opened, served):
 
     made = served.service.keyring.create("me", ["chat"])
@@ -336,7 +359,15 @@ def test_a_batch_is_brought_reckoned_started_and_taken_away(opened, served, tmp_
     expect(page.locator(".before")).to_contain_text('no column "text"')
     good = tmp_path / "<img src=x onerror=alert(1)>.csv"
     good.write_text(f'id,text\n1,"{QUESTION}"\n2,What is 3 + 4?\n', encoding="utf-8")
-    page.get_by_label("Drop a JSONL or CSV file").set_input_files(good)
+    dropped = page.evaluate_handle(
+        """([name, text]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([text], name));
+            return transfer;
+        }""",
+        [good.name, good.read_text(encoding="utf-8")],
+    )
+    page.locator(".drop").dispatch_event("drop", {"dataTransfer": dropped})
     expect(page.locator(".before")).to_contain_text("2 questions")
     expect(page.locator(".before")).to_contain_text("6 to 12 calls")
     page.get_by_role("button", name="Start").click()

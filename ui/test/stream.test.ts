@@ -1,9 +1,13 @@
-import { expect, test } from "vitest";
+/// <reference types="node" />
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import { expect, test, vi } from "vitest";
 
 import type { Numbered } from "../src/lib/events";
 import { fromQuery, toQuery } from "../src/lib/options";
 import { edges, places } from "../src/lib/place";
-import { events } from "../src/lib/stream";
+import { events, follow } from "../src/lib/stream";
 
 async function heard(...chunks: Uint8Array[]): Promise<Numbered[]> {
   const body = new ReadableStream<Uint8Array>({
@@ -45,4 +49,26 @@ test("every seat has a place of its own in the picture", () => {
     }
   }
   expect(edges({ a: ["a", "b"], b: ["b"] })).toEqual([{ from: "b", to: "a" }]);
+});
+
+test("a stream that is cut goes on from the last event, and ends with the one that says so, however it is numbered", async () => {
+  vi.stubGlobal("sessionStorage", { getItem: () => null });
+  vi.stubGlobal("localStorage", { getItem: () => null });
+  const asked: (string | undefined)[] = [];
+  const token = (number: number): string => `id: ${number}\ndata: {"type":"token"}\n\n`;
+  const answers = [token(1) + token(2), token(2) + token(3) + "id: 4\nda", "id: 2\ndata: {\"type\":\"ended\"}\n\n"];
+  const server = createServer((request, response) => {
+    asked.push(request.headers["last-event-id"] as string);
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(answers[asked.length - 1], () => (asked.length < 3 ? response.destroy() : response.end()));
+  });
+  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/events`;
+  const found: number[] = [];
+  const waits: number[] = [];
+  for await (const { number } of follow(url, 0, new AbortController().signal, (wait) => waits.push(wait))) found.push(number);
+  server.close();
+  expect(found).toEqual([1, 2, 3, 2]);
+  expect(asked).toEqual(["0", "2", "3"]);
+  expect(waits.filter((wait) => wait > 0)).toHaveLength(2);
 });

@@ -160,6 +160,7 @@ class App {
     const [kind, id] = where.split("/").map(decodeURIComponent);
     const query = new URLSearchParams(search);
     if (kind === "c" && id) return this.#openConversation(id, query.get("run"));
+    if (kind === "r" && id) return this.#openRun(id);
     if (kind === "batches" || kind === "models") {
       this.view = kind;
       return;
@@ -185,6 +186,14 @@ class App {
     this.view = "conversation";
     if (run) this.show(run);
     else if (!this.onView) this.onView = this.steps.at(-1)?.run ?? null;
+    this.#followSteps();
+  }
+
+  /** A run by itself, whoever began it. */
+  #openRun(id: string): void {
+    this.#leave();
+    this.view = "conversation";
+    this.onView = id;
     this.#followSteps();
   }
 

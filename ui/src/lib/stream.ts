@@ -24,10 +24,11 @@ export async function* follow(
       for await (const told of events(response.body)) {
         wait = FIRST_WAIT;
         lost(0);
-        if (told.number <= after) continue;
+        const over = told.event.type === "ended"; // whatever its number: a server that died counts anew
+        if (told.number <= after && !over) continue;
         after = told.number;
         yield told;
-        if (told.event.type === "ended") return;
+        if (over) return;
       }
     } catch (fault) {
       if (signal.aborted) return;
