@@ -20,6 +20,7 @@ transformers = pytest.importorskip("transformers", reason="needs the extra eot[t
 from fusion_exact import replies, surprise  # noqa: E402
 from fusion_models import TEXT, byte_level, engine, sentence_piece  # noqa: E402
 from transformers import DynamicCache  # noqa: E402
+from weights import HOME, weights  # noqa: E402
 
 from local_models.fusion import FusionEngine  # noqa: E402
 from local_models.fusion.across import AcrossVocabularies  # noqa: E402
@@ -28,6 +29,7 @@ from local_models.fusion.gac import Gac  # noqa: E402
 from local_models.fusion.request import FusedRequest  # noqa: E402
 from local_models.fusion.unite import Unite  # noqa: E402
 from local_models.fusion.vocabulary import END, Vocabulary  # noqa: E402
+from local_models.transformers_engine import TransformersEngine  # noqa: E402
 
 pytestmark = pytest.mark.torch
 METHODS = [
@@ -344,3 +346,19 @@ async def test_a_model_whose_state_cannot_be_cropped_is_refused(trio):
     ).eval()
     with pytest.raises(InputError, match="recurrent keeps a state that cannot be cropped"):
         fused([trio[0], recurrent], "safe")
+
+
+@pytest.mark.llm
+async def test_real_models_of_two_vocabularies_answer_together_and_follow_each_others_characters():
+    paths = [weights(name) for name in ("qwen2.5-coder-0.5b", "smollm2-135m")]
+    members = [await TransformersEngine.load(path, home=HOME, threads=1, context=256) for path in paths]
+    made = await fused(members).complete("The capital of France is", Sampling(0, max_tokens=8, top_logprobs=1))
+    assert "Paris" in made.text
+    for member in members:
+        words, source = Vocabulary(member.tokenizer, member.ends, member.name), "你好 😀\n\tx = 1234567\n".encode()
+        one = Follower(member, words, member.tokenizer.encode("a"))
+        for size in range(len(source) + 1):
+            one.follow(source[:size])
+        assert words.written(one.ids) == source
+        assert one.ids == words.encode(source)
+        await member.close()

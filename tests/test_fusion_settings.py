@@ -129,6 +129,13 @@ def test_a_set_is_tried_from_the_command_line(folder):
     assert "weights = [2.0, 1.0]" in shown
 
 
+def test_different_vocabularies_are_tried_with_the_default_for_them(folder):
+    found = json.loads(eot(folder, "models", "fuse", "./a", "./c", "--tokens", "4", "--json").stdout)
+    assert found["method"] == "safe"
+    assert found["difference"].startswith("id ")
+    assert 256 <= found["common"] < 300
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
