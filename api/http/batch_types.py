@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from api.http.types import Metadata
 from api.store import Batch, BatchStatus, Counts, Estimate
-from eot.text import fault_in
 
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 _LONGEST_WINDOW = 30 * 86_400
 _STAMPS = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
-
-MetadataKey = Annotated[str, StringConstraints(max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 class Caps(BaseModel):
@@ -32,7 +29,7 @@ class BatchRequest(BaseModel):
     input_file_id: str = Field(max_length=200)
     endpoint: str = Field(max_length=200)
     completion_window: str = Field(default="24h", pattern=r"^[1-9][0-9]{0,5}[mhd]$")
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     eot: Caps | None = None
 
     @field_validator("completion_window")
@@ -41,14 +38,6 @@ class BatchRequest(BaseModel):
         if _seconds(window) > _LONGEST_WINDOW:
             raise ValueError("at most 30d")
         return window
-
-    @field_validator("metadata")
-    @classmethod
-    def _is_text(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
-        for word in (word for pair in (metadata or {}).items() for word in pair):
-            if said := fault_in(word):
-                raise ValueError(said)
-        return metadata
 
     @property
     def seconds(self) -> float:

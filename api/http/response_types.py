@@ -10,7 +10,7 @@ from api.asks import json_question
 from api.conversation import Conversation, conversation
 from api.http.chat_types import Part
 from api.http.errors import ApiError
-from api.http.types import Asked
+from api.http.types import Asked, Metadata
 from api.outcome import Outcome
 from eot.types import Message
 
@@ -70,7 +70,7 @@ class ResponsesRequest(Asked):
     text: TextOptions | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     """Not OpenAI's: the same seed again gives jobs the same run."""
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
 
     def talk(self, before: tuple[Message, ...]) -> Conversation:
         """The conversation, after what was said in an earlier response."""

@@ -61,7 +61,8 @@ def _parsed(line: bytes | None) -> Any:
     if line is None:
         raise _WrongError("", f"longer than {LONGEST_LINE:,} bytes; ask less at once", "line_too_long")
     try:
-        row = json.loads(line, parse_constant=_refuse)
+        text = line.decode()  # json.loads takes bytes too, but lets surrogates in them pass, and UTF-16
+        row = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as fault:
         said = f"not JSON ({fault.msg} at column {fault.colno}); write {_SHAPE}"
     except UnicodeDecodeError as fault:
