@@ -86,12 +86,16 @@ class _Questions:
         self._body: type[BaseModel] = body
         self._ask: Callable[..., Ask] = ask
         self._complete = complete
+        self._last: tuple[Body, Ask] | None = None
 
     def endpoint(self, service: Service) -> Endpoint:
         return Endpoint(partial(_fault_in, self._asked), _Pricing(service, self._asked).price, self._perform)
 
     def _asked(self, body: Body) -> Ask:
-        return self._ask(_read(self._body, body))
+        """What a request means; it is checked and then priced, and reading it is most of both."""
+        if self._last is None or self._last[0] != body:
+            self._last = body, self._ask(_read(self._body, body))
+        return self._last[1]
 
     async def _perform(self, body: Body, owner: str, run_id: str, calls: int | None) -> Body:
         """Answer; without a seed of its own a request gets one from its name, so that asked again it is the same."""

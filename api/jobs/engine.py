@@ -38,6 +38,7 @@ class Engine:
         self.sweep = Sweep(store, self.queue, in_all=2 * max(1, at_once))
         self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look)
         self._docket: Docket | None = None
+        self._connected = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         for name in ("docket.worker", "docket.docket", "docket.execution"):
@@ -98,12 +99,13 @@ class Engine:
             for name, step in self._steps().items():
                 docket.register(step, [name])
             self._docket = docket
+            self._connected.set()
             stack.callback(self._unset)
             if not self._at_once:
                 await asyncio.Event().wait()
             worker = Worker(
                 docket,
-                name=uuid.uuid4().hex,
+                name=f"{uuid.uuid4().hex}-{self._at_once}",
                 concurrency=self._at_once,
                 redelivery_timeout=self._lease,
                 reconnection_delay=timedelta(seconds=_AGAIN),
@@ -116,6 +118,7 @@ class Engine:
 
     def _unset(self) -> None:
         self._docket = None
+        self._connected.clear()
 
     def _steps(self) -> dict[str, Callable[[str, int], Awaitable[None]]]:
         async def validate(batch: str, _: int) -> None:
@@ -130,10 +133,17 @@ class Engine:
         return {"validate": validate, "item": item, "finish": finish}
 
     async def _look(self) -> None:
+        await self._connected.wait()
         if self._docket is None:
             return
         with suppress(*STORE_FAULTS):
-            workers = len(await self._docket.workers())
-            self.sweep.in_all = 2 * max(1, self._at_once or 16) * max(1, workers)
+            in_work = sum(_at_once_of(worker.name) for worker in await self._docket.workers())
+            self.sweep.in_all = 2 * max(1, in_work, self._at_once)
         await self.sweep.stop_unwanted(self.work)
         await self.sweep.all()
+
+
+def _at_once_of(worker: str) -> int:
+    """How much a worker has in work at once: it says so in its name, which is all that the others see of it."""
+    said = worker.rpartition("-")[2]
+    return int(said) if said.isdecimal() else 0
