@@ -152,14 +152,14 @@ def _sharpened(panel: Panel, ballot: Ballot, least: float) -> Tensor:
 def _drawn(panel: Panel, one: Draft, ballot: Ballot) -> tuple[Step, bool]:
     """Accept the drawn draft token, or draw from what the fused distribution has over the main member's."""
     fused, own = panel.probabilities(ballot.fused), panel.probabilities(one.row)
-    places = {piece: place for place, piece in enumerate(ballot.pieces)}
-    here = places.get(one.piece, -1)
+    here = ballot.pieces.index(one.piece) if one.piece in ballot.pieces else -1
     if here >= 0 and panel.request.draws.random() * float(own[one.place]) < float(fused[here]):
         return panel.step(ballot, here), True
-    drafted = torch.zeros_like(fused)
-    for place in own.nonzero().flatten().tolist():
-        if (there := places.get(panel.main.vocabulary.surfaces[place], -1)) >= 0:
-            drafted[there] += own[place]
+    drafted, main = torch.zeros_like(fused), panel.main.vocabulary
+    for there in fused.nonzero().flatten().tolist():
+        piece = ballot.pieces[there] or END
+        place = main.ids.get(piece, -1) if piece else len(main.pieces)
+        drafted[there] = own[place] if place >= 0 else 0.0
     left = (fused - drafted).clamp(min=0)
     chosen = panel.pick(left if float(left.sum()) > 0 else fused)
     return panel.step(ballot, chosen), ballot.pieces[chosen] == one.piece
