@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from redis_server import RedisServer
 from serving import serving, settings
 
 LINE = "<img src=x onerror=alert(1)> ~~~~ The answer is 7."
@@ -93,10 +94,18 @@ def test_an_export_has_everything_and_its_markdown_is_inert(client):
     assert "<" not in "\n".join(outside)
 
 
-def test_history_survives_a_restart(tmp_path):
-    with serving(settings(tmp_path)) as on, httpx.Client(base_url=on.url) as client:
+@pytest.fixture
+def redis_url(tmp_path_factory):
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+def test_history_survives_a_restart(tmp_path, backend, request):
+    serve = {"store": request.getfixturevalue("redis_url")} if backend == "redis" else {}
+    with serving(settings(tmp_path, serve=serve)) as on, httpx.Client(base_url=on.url) as client:
         conversation, run = asked(client)
-    with serving(settings(tmp_path)) as on, httpx.Client(base_url=on.url) as client:
+    with serving(settings(tmp_path, serve=serve)) as on, httpx.Client(base_url=on.url) as client:
         assert client.get(f"/v1/conversations/{conversation}").json()["asked"][0]["runs"] == [run]
         assert '"type":"verdict_reached"' in client.get(f"/v1/runs/{run}/events").text
 
