@@ -58,7 +58,7 @@ class NativeRuns:
 
     async def resume(self) -> None:
         """Begin again what was running when the process before this one died."""
-        for row in await self._store.runs.page(None, 1000):
+        for row in await self._store.runs.page(None, 200):
             if row.status == "running" and is_own_id(row.id):  # the id of a job's run is its engine's to begin again
                 await self._begin_again(row.model_copy(update={"begun": row.begun + 1}))
 
