@@ -33,13 +33,14 @@ async def litellm_is_warm(tmp_path_factory):
     if not _WARM:
         await asyncio.to_thread(_litellm)
         async with faulty(good) as sound, faulty(FAULTS["500"]) as broken:
-            await ask(tmp_path_factory.mktemp("warm"), "report", sound.url, sound.url, broken.url)
+            for model in ("openai/m", "custom_openai/m"):
+                await ask(tmp_path_factory.mktemp("warm"), "report", sound.url, sound.url, broken.url, model=model)
         _WARM.append(True)
 
 
-async def ask(home, topology, *urls):
+async def ask(home, topology, *urls, model="openai/m"):
     """Put a council of three, whose agents live at these addresses, to the question; its result or error, and when."""
-    keys = {"model": "openai/m", "api_key": CANARY, "deadline": DEADLINE, "retries": 1}
+    keys = {"model": model, "api_key": CANARY, "deadline": DEADLINE, "retries": 1}
     agents = {name: {**keys, "base_url": url} for name, url in zip("abc", urls, strict=True)}
     seats = {"agents": list(agents), "topology": topology, "rounds": ROUNDS, "stop": [], "lazy": False}
     table = settings(home, agents=agents, councils={"default": seats | {"vote": "majority"}})
@@ -93,6 +94,20 @@ async def test_a_crowd_that_is_faulty_says_so_in_time(tmp_path, name):
         assert CANARY not in str(fault)
         assert "Traceback" not in str(fault)
         assert len(str(fault)) < 3000
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_what_litellm_asks_is_held_to_the_same(tmp_path, name):
+    """`openai/` with a base_url is asked without LiteLLM; `custom_openai/` goes through its OpenAI client."""
+    async with faulty(good) as trap, faulty(good) as sound:
+        async with faulty(FAULTS[name], echo=CANARY, elsewhere=trap.url.removesuffix("/v1")) as broken:
+            asked = await ask(tmp_path, "report", sound.url, broken.url, sound.url, model="custom_openai/m")
+            assert await nothing_left_open(broken, sound)
+        assert (trap.requests, broken.requests > 0, sound.requests > 0) == (0, True, True)
+    result, seconds = asked
+    assert seconds < LATEST
+    assert (result.verdict.answer, result.verdict.degraded) == ("7", True)
+    assert CANARY not in result.model_dump_json()
 
 
 async def test_a_refused_connection_is_an_agent_that_is_silent(tmp_path):
