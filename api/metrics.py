@@ -48,6 +48,9 @@ class Metrics:
         self._cost = self._counter("eot_cost_usd_total", "Dollars, where the price is known.", "agent", "model")
         self._unpriced = self._counter("eot_calls_unpriced_total", "Calls whose price nobody knows.", "agent", "model")
 
+        self._waiting = self._gauge("eot_batch_items_waiting", "Requests of batches without an outcome yet.")
+        self._oldest = self._gauge("eot_batch_oldest_seconds", "Age of the oldest batch that has not ended; else 0.")
+
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
@@ -84,6 +87,11 @@ class Metrics:
         self._in_flight.dec()
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def batches(self, waiting: int, oldest_seconds: float) -> None:
+        """What the store says of all batches, whoever works on them."""
+        self._waiting.set(waiting)
+        self._oldest.set(oldest_seconds)
 
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
         """A number that is read when Prometheus asks."""

@@ -1,6 +1,8 @@
 """What Prometheus is told of a run, and over HTTP."""
 
+import json
 import re
+import threading
 
 import httpx
 import pytest
@@ -72,4 +74,22 @@ def test_a_request_is_counted_by_its_route_and_never_by_its_path(tmp_path):
 def test_names_follow_prometheus():
     names = {family.name for family in Metrics().registry.collect() if family.name.startswith("eot_")}
     assert all(re.fullmatch(r"eot_[a-z_]+", name) for name in names)
-    assert len(names) == 16
+    assert len(names) == 18
+
+
+def test_batches_that_wait_are_counted(tmp_path):
+    chat = {"model": "agent/slow", "messages": [{"role": "user", "content": "What is 3 + 4?"}]}
+    lines = [{"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": chat} for n in range(3)]
+    with serving(settings(tmp_path, agents={"slow": ["!hang"]})) as served, httpx.Client(base_url=served.url) as http:
+        assert "eot_batch_items_waiting 0.0" in http.get("/metrics").text
+        sent = {"file": ("in.jsonl", "\n".join(map(json.dumps, lines)))}
+        file = http.post("/v1/files", files=sent, data={"purpose": "batch"}).json()["id"]
+        batch = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        made = http.post("/v1/batches", json=batch).json()["id"]
+        for _ in range(100):
+            if "eot_batch_items_waiting 3.0" in (told := http.get("/metrics").text):
+                break
+            threading.Event().wait(0.1)
+        assert "eot_batch_items_waiting 3.0" in told
+        assert "eot_batch_oldest_seconds 0.0" not in told
+        http.post(f"/v1/batches/{made}/cancel")
