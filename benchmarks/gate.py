@@ -1,7 +1,7 @@
 """Gates on recorded outcomes: `python benchmarks/gate.py TRAIN.json.gz TEST.json.gz`.
 
-Rows are {"question", "scores": {AGENT: 0..1}}; needs the extra `embed` and the weights of the vote's embedding model. The
-questions are embedded once, for all gates.
+Rows are {"question", "scores": {AGENT: 0..1}}; needs the extra `embed` and the weights of the vote's embedding
+model. The questions are embedded once, for all gates.
 """
 
 import argparse

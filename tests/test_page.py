@@ -133,6 +133,7 @@ def test_stop_keeps_what_came(opened, served):
     expect(page.get_by_label("The vote")).to_contain_text("ada")
     held.held.set()
     page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(page.locator(".exchange .status")).to_contain_text("thinking")
     expect(member(page, "cleo").locator("pre")).to_contain_text("one")
     page.keyboard.press("Escape")
     expect(page.locator(".exchange .status")).to_have_text("Stopped; what came by then is kept")
