@@ -54,10 +54,10 @@ class System:
 class Entrant:
     """A council that takes part.
 
-    `seat` seats it for one run of a question, within its own caps; `members` are its agents in seat order, strongest
-    first, without those caps, for the baselines. Both should recall what was paid before. `prints` says for each
-    member what shapes its text, and `fingerprint` the same of the whole council: results under another one are not taken up again. `salt`
-    is the council's, for the marks around what aggregators quote.
+    `seat` seats it for one run of a question, within its own caps; `members` are its agents in seat order,
+    strongest first, without those caps, for the baselines. Both should recall what was paid before. `prints` says
+    for each member what shapes its text, and `fingerprint` the same of the whole council: results under another
+    one are not taken up again. `salt` is the council's, for the marks around what aggregators quote.
     """
 
     name: str
