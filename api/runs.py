@@ -75,8 +75,8 @@ class Run:
         """End the run without a vote: nobody waits for it any more."""
         self._task.cancel()
 
-    async def follow(self, after: int = 0, patience: float | None = None) -> AsyncIterator[tuple[int, Event] | None]:
-        """Each event past number `after`, as it comes, until the run has ended. None: `patience` seconds of silence.
+    async def follow(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """Each event past number `after`, as it comes, until the run has ended.
 
         A number that was not told yet belongs to an earlier life of the run: then all is told again.
         """
@@ -89,10 +89,7 @@ class Run:
             if ended:
                 return
             if news is self._news:
-                try:
-                    await asyncio.wait_for(news.wait(), patience)
-                except TimeoutError:
-                    yield None
+                await news.wait()
 
     async def _play(self, council: Council) -> None:
         try:

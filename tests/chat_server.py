@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class ChatServer(ThreadingHTTPServer):
     """`answer(number, body)` gives what the request with that number, from 0, is answered.
 
-    A text is streamed, None hangs, and {"error": message} is a 400.
+    A text is streamed, and so is a list of deltas, with waits (floats) among them; None hangs, and {"error": message}
+    is a 400.
     """
 
     daemon_threads = True
@@ -50,11 +51,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        for choices, extra in (
-            ([{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}], {}),
-            ([{"index": 0, "delta": {}, "finish_reason": "stop"}], {}),
-            ([], {"usage": usage}),
+        deltas = text if isinstance(text, list) else [{"role": "assistant", "content": text}]
+        finish = "tool_calls" if any("tool_calls" in delta for delta in deltas if isinstance(delta, dict)) else "stop"
+        for step, why, extra in (
+            *((delta, None, {}) for delta in deltas),
+            ({}, finish, {}),
+            (None, None, {"usage": usage}),
         ):
+            if isinstance(step, float):
+                self.server.over.wait(step)
+                continue
+            choices = [] if step is None else [{"index": 0, "delta": step, "finish_reason": why}]
             chunk = {
                 "id": "x",
                 "object": "chat.completion.chunk",

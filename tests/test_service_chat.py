@@ -209,6 +209,28 @@ def test_silence_is_filled_with_pings_and_progress(url):
     assert max(waits) < 2
 
 
+DRIP = [step for piece in 40 * ["word "] for step in ({"content": piece}, 0.05)]
+
+
+@pytest.mark.parametrize("shown", ["reasoning_content", "reasoning", "think", "off"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/runs"])
+def test_no_stream_is_silent_while_members_write(tmp_path, path, shown):
+    """What members write goes to nobody piece by piece, and must not be taken for something that was sent."""
+    asked = {"messages": [QUESTION]} if "chat" in path else {"input": QUESTION["content"]}
+    body = {"question": QUESTION["content"]} if path == "/v1/runs" else asked | {"model": "eot/default"}
+    with upstream(lambda number, body: [*DRIP, {"content": "The answer is 7."}]) as server:
+        agents = {name: {"model": "openai/m", "base_url": server.url, "api_key": "none"} for name in "ab"}
+        wanted = settings(tmp_path, agents=agents, serve={"keep_alive_seconds": 0.3, "progress": shown})
+        with serving(wanted) as served:
+            waits, last = [], time.monotonic()
+            with httpx.stream("POST", served.url + path, json=body | {"stream": True}, timeout=60) as answer:
+                for _ in answer.iter_raw():
+                    waits.append(time.monotonic() - last)
+                    last = time.monotonic()
+    assert sum(waits) > 1.5, "long enough to be silent in"
+    assert max(waits[1:]) < 1
+
+
 class Trap:
     """An upstream that takes a request, answers nothing, and notes when the other side hung up."""
 

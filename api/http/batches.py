@@ -22,7 +22,7 @@ from api.http.batch_types import (
 from api.http.errors import ApiError, ErrorEnvelope
 from api.http.files import owned_file
 from api.http.service import Owner, Serving
-from api.http.sse import PING, EventStream, frame
+from api.http.sse import EventStream, frame
 from api.jobs.endpoints import Endpoint
 from api.jobs.scan import scan
 from api.service import Service
@@ -112,20 +112,17 @@ async def cancel_batch(batch_id: str, service: Serving, owner: Owner) -> BatchOb
 async def batch_events(batch_id: str, service: Serving, owner: Owner) -> EventStream:
     """The batch as it is now and whenever it has changed, until it has ended: events `progress`, then one `ended`."""
     await _owned(service, batch_id, owner)
-    return EventStream(_frames(service, batch_id, owner))
+    return EventStream(_frames(service, batch_id, owner), patience=service.settings.serve.keep_alive_seconds)
 
 
 async def _frames(service: Service, batch_id: str, owner: str) -> AsyncGenerator[bytes, None]:
-    before, silent = None, time.monotonic()
+    before = None
     while True:
         now = await _told(service, await _owned(service, batch_id, owner))
         ended = now.status in ENDED
         if now != before or ended:
             yield frame(now.model_dump(mode="json"), event="ended" if ended else "progress")
-            before, silent = now, time.monotonic()
-        elif time.monotonic() - silent >= service.settings.serve.keep_alive_seconds:
-            yield PING
-            silent = time.monotonic()
+            before = now
         if ended:
             return
         await asyncio.sleep(_LOOK)

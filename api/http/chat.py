@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse, Response
 
 from api.asks import Ask
 from api.chatting import ask_for
-from api.http.chat_stream import Chat, chat_frames, think, usage_of
+from api.http.chat_stream import Chat, chat_stream, think, usage_of
 from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from api.http.errors import ErrorEnvelope
 from api.http.keys import Calling
 from api.http.service import Serving
-from api.http.sse import EventStream, unless_gone
+from api.http.sse import unless_gone
 from api.http.telling import final
 from api.outcome import outcome
 from api.progress import progress
@@ -40,7 +40,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Serving
     """Put a conversation to a council (`eot/NAME`) or to an agent alone (`agent/NAME`)."""
     if body.stream:
         chat = await begin_chat(service, body, owner=caller.id)
-        return EventStream(chat_frames(chat, service.settings.serve))
+        return chat_stream(chat, service.settings.serve)
     completion = await unless_gone(request, complete_chat(service, body, owner=caller.id))
     return JSONResponse(completion.model_dump(mode="json"))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from api.http.chat_types import ChatRequest, ChatUsage
 from api.http.errors import as_api_error
-from api.http.sse import DONE, PING, frame
+from api.http.sse import DONE, PING, EventStream, frame
 from api.http.telling import Delta, Telling, final
 from api.http.together import together
 from api.outcome import outcome
@@ -32,10 +33,23 @@ class Chat:
             run.cancel()
 
 
-async def chat_frames(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes, None]:
-    """The stream's frames. Whatever goes wrong is its last but one; when it is closed the runs are ended."""
+def chat_stream(chat: Chat, serve: ServeSettings) -> EventStream:
+    """The completion as a stream: a byte at least every `keep_alive_seconds`."""
+    tellings = [Telling(run, serve.progress, chat.body.stops) for run in chat.runs]
+    return EventStream(
+        _frames(chat, tellings), patience=serve.keep_alive_seconds, still=partial(_still, chat, tellings)
+    )
+
+
+def _still(chat: Chat, tellings: Sequence[Telling]) -> bytes:
+    """A comment may not count with a client that waits for something: a delta goes along."""
+    return PING + b"".join(_chunk(chat, index, telling.still()) for index, telling in enumerate(tellings))
+
+
+async def _frames(chat: Chat, tellings: Sequence[Telling]) -> AsyncGenerator[bytes, None]:
+    """Whatever goes wrong is the last frame but one; when they are closed the runs are ended."""
     try:
-        async for chunk in _chunks(chat, serve):
+        async for chunk in _chunks(chat, tellings):
             yield chunk
     except Exception as fault:  # noqa: BLE001 - the status is out: the envelope is all that can still tell it
         yield frame(as_api_error(fault).envelope)
@@ -44,14 +58,11 @@ async def chat_frames(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes,
     yield DONE
 
 
-async def _chunks(chat: Chat, serve: ServeSettings) -> AsyncGenerator[bytes, None]:
-    tellings = [Telling(run, serve.progress, chat.body.stops) for run in chat.runs]
+async def _chunks(chat: Chat, tellings: Sequence[Telling]) -> AsyncGenerator[bytes, None]:
     for index in range(len(tellings)):
         yield _chunk(chat, index, {"role": "assistant", "content": ""})
-    async for index, item in together([run.follow(patience=serve.keep_alive_seconds) for run in chat.runs]):
-        if item is None:
-            yield PING
-        for delta in tellings[index].tell(item and item[1]):
+    async for index, (_, event) in together([run.follow() for run in chat.runs]):
+        for delta in tellings[index].tell(event):
             yield _chunk(chat, index, delta)
     results = [await run.wait() for run in chat.runs]
     for index, (telling, result) in enumerate(zip(tellings, results, strict=True)):

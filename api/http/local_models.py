@@ -50,7 +50,7 @@ async def list_local_models(service: Serving) -> LocalModelList:
 @router.post("/{name}/pull", response_class=EventStream, responses={**_STREAM, 404: {"model": ErrorEnvelope}})
 async def pull_local_model(name: str, service: Serving) -> EventStream:
     """Bring its weights: events `progress`, then `pulled`, or `error`. Who leaves does not end it."""
-    return EventStream(_frames(service.pulls.begin(name)))
+    return EventStream(_frames(service.pulls.begin(name)), patience=service.settings.serve.keep_alive_seconds)
 
 
 def _all(service: Service) -> list[LocalModelObject]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from api.http.response_types import (
     ResponseUsage,
     SummaryText,
 )
-from api.http.sse import DONE, PING, frame
+from api.http.sse import DONE, PING, EventStream, frame
 from api.http.telling import Telling, final
 from api.outcome import outcome
 from api.runs import Run
@@ -39,6 +40,8 @@ class Answering:
     summary: str = ""
     """What the open reasoning item says so far."""
     text: str = ""
+    closed: bool = False
+    """All of it was said; what is still to come is that it was kept."""
 
     @property
     def _item(self) -> ReasoningItem | OutputMessage | None:
@@ -74,6 +77,7 @@ class Answering:
 
     def close(self) -> Iterator[bytes]:
         """The end of the answer's text, its part and its item."""
+        self.closed = True
         if not isinstance(self._item, OutputMessage):
             yield from self.say("")
         said = OutputText(text=self.text)
@@ -105,12 +109,19 @@ class Answering:
         return self.event(kind, item_id=item.id, output_index=len(self.body.output) - 1, **{place: 0}, **facts)
 
 
-async def response_frames(
-    answering: Answering, telling: Telling, patience: float, keep: Keep
-) -> AsyncGenerator[bytes, None]:
-    """The stream's frames; when it is closed the run is ended. `keep` stores the whole before its end is told."""
+def response_stream(answering: Answering, telling: Telling, patience: float, keep: Keep) -> EventStream:
+    """The response as a stream: a byte at least every `patience` seconds. `keep` stores it before its end is told."""
+    return EventStream(_frames(answering, telling, keep), patience=patience, still=partial(_still, answering, telling))
+
+
+def _still(answering: Answering, telling: Telling) -> bytes:
+    return PING + b"".join(_told(answering, {"content": ""} if answering.closed else telling.still()))
+
+
+async def _frames(answering: Answering, telling: Telling, keep: Keep) -> AsyncGenerator[bytes, None]:
+    """When they are closed the run is ended."""
     try:
-        async for each in _frames(answering, telling, patience, keep):
+        async for each in _events(answering, telling, keep):
             yield each
     except Exception as fault:  # noqa: BLE001 - the status is out: only an event can still tell it
         failure = Failure(message=as_api_error(fault).body.message)
@@ -121,13 +132,11 @@ async def response_frames(
     yield DONE
 
 
-async def _frames(answering: Answering, telling: Telling, patience: float, keep: Keep) -> AsyncGenerator[bytes, None]:
+async def _events(answering: Answering, telling: Telling, keep: Keep) -> AsyncGenerator[bytes, None]:
     yield answering.event("response.created", response=answering.body)
     yield answering.event("response.in_progress", response=answering.body)
-    async for item in answering.run.follow(patience=patience):
-        if item is None:
-            yield PING
-        for delta in telling.tell(item and item[1]):
+    async for _, event in answering.run.follow():
+        for delta in telling.tell(event):
             for each in _told(answering, delta):
                 yield each
     result = await answering.run.wait()

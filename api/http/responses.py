@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from api.asks import Ask
 from api.chatting import ask_for
 from api.http.errors import ApiError, ErrorEnvelope
-from api.http.response_stream import Answering, ended, response_frames
+from api.http.response_stream import Answering, ended, response_stream
 from api.http.response_types import (
     DeletedResponse,
     OutputMessage,
@@ -22,7 +22,7 @@ from api.http.response_types import (
     SummaryText,
 )
 from api.http.service import Owner, Serving
-from api.http.sse import EventStream, unless_gone
+from api.http.sse import unless_gone
 from api.http.telling import Telling, final
 from api.progress import progress
 from api.runs import Run
@@ -55,8 +55,7 @@ async def create_response(body: ResponsesRequest, request: Request, service: Ser
     async def keep(ended: ResponseObject) -> None:
         await _keep(service, ended, talk, owner)
 
-    patience = service.settings.serve.keep_alive_seconds
-    return EventStream(response_frames(answering, Telling(run, shown, ()), patience, keep))
+    return response_stream(answering, Telling(run, shown, ()), service.settings.serve.keep_alive_seconds, keep)
 
 
 async def complete_response(

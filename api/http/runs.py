@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -21,6 +21,7 @@ from api.store.rows import Run as Row
 router = APIRouter(prefix="/v1/runs", tags=["runs"], responses={404: {"model": ErrorEnvelope}})
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 _LONGEST_WAIT = 60.0
+_STILL = PING + frame({"type": "ping"}, event="ping")
 
 
 class Forgotten(BaseModel):
@@ -38,7 +39,7 @@ async def begin_run(body: RunRequest, service: Serving, owner: Owner) -> Respons
     run = await service.native.begin(body, owner=owner)
     where = {"location": f"/v1/runs/{run.id}"}
     if body.stream:
-        return EventStream(_live_frames(service, run, 0), headers=where)
+        return _live(service, run, 0, where)
     row = await _row(service, run.id, owner)
     return JSONResponse(run_object(row).model_dump(mode="json"), status_code=202, headers=where)
 
@@ -116,7 +117,7 @@ async def run_events(
     after = int(last_event_id or 0)
     row = await _row(service, run_id, owner)
     if run := service.native.live(run_id):
-        return EventStream(_live_frames(service, run, after))
+        return _live(service, run, after)
     if row.status == "running":
         raise ApiError(409, "another process has this run; ask again when it has ended", code="run_elsewhere")
     past = list(past_events(row))
@@ -152,13 +153,14 @@ async def _row(service: Service, run_id: str, owner: str) -> Row:
     raise ApiError(404, "there is no such run", param="run_id", code="not_found")
 
 
+def _live(service: Service, run: Run, after: int, headers: Mapping[str, str] | None = None) -> EventStream:
+    patience = service.settings.serve.keep_alive_seconds
+    return EventStream(_live_frames(service, run, after), headers, patience=patience, still=lambda: _STILL)
+
+
 async def _live_frames(service: Service, run: Run, after: int) -> AsyncGenerator[bytes, None]:
-    async for item in run.follow(after, service.settings.serve.keep_alive_seconds):
-        if item is None:
-            yield PING + frame({"type": "ping"}, event="ping")
-        else:
-            number, event = item
-            yield frame(event.model_dump_json(), event=event.type, number=number)
+    async for number, event in run.follow(after):
+        yield frame(event.model_dump_json(), event=event.type, number=number)
     await service.native.kept(run.id)
     if row := await service.native.load(run.id, run.owner):
         yield _end(row, run.told + 1)

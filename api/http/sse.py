@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.http.errors import ClientGoneError
 
@@ -30,23 +31,62 @@ def frame(data: Mapping[str, Any] | str, *, event: str = "", number: int | None 
     return f"{name}{place}data: {text}\n\n".encode()
 
 
+def _ping() -> bytes:
+    return PING
+
+
 class EventStream(StreamingResponse):
-    """Streams `frames` as they come, and closes them however the response ends, the reader's leaving included."""
+    """Streams `frames` as they come, and closes them however the response ends, the reader's leaving included.
+
+    It is never silent for more than `patience` seconds, whatever the frames wait for: then what `still` gives goes out.
+    `still` is called only while the frames wait, so it may share their state.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None, status_code: int = 200
+        self,
+        frames: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] | None = None,
+        status_code: int = 200,
+        *,
+        patience: float | None = None,
+        still: Callable[[], bytes] = _ping,
     ) -> None:
-        """FastAPI reads the status for its OpenAPI from this signature."""
+        """FastAPI reads the status for its OpenAPI from this signature. `patience` None: the frames see to it."""
         super().__init__(frames, status_code=status_code, headers={**_HEADERS, **(headers or {})})
-        self._frames = frames
+        self._frames, self._patience, self._still = frames, patience, still
+        self._sending, self._sent = False, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self._frames.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            self._sending = True
+            await send(message)
+            self._sending, self._sent = False, time.monotonic()
+
+        beating = asyncio.create_task(self._beat(noting)) if self._patience else None
+        try:
+            await super().stream_response(noting)
+        finally:
+            if beating:
+                beating.cancel()
+
+    async def _beat(self, send: Send) -> None:
+        """Not a timeout around each frame, which would cost every piece of every text a task of its own."""
+        assert self._patience is not None
+        self._sent = time.monotonic()
+        while True:
+            await asyncio.sleep(max(0.0, self._sent + self._patience - time.monotonic()))
+            if self._sending:  # the reader is slow, and the line not silent
+                self._sent = time.monotonic()
+            elif time.monotonic() - self._sent >= self._patience:
+                await send({"type": "http.response.body", "body": self._still(), "more_body": True})
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -34,12 +34,16 @@ class Telling:
         """Whether the pieces of the agent's text are pieces of the answer."""
         return bool(self.run.ask.verbatim) and not self.stops and not self.broken
 
-    def tell(self, event: Event | None) -> Iterator[Delta]:
-        """What this event, or a while without one, adds."""
+    def tell(self, event: Event) -> Iterator[Delta]:
+        """What this event adds."""
         if self._live and isinstance(event, Token):
             yield from self._piece(event)
-        elif text := STILL if event is None else "" if self.run.ask.verbatim else progress(event):
+        elif text := "" if self.run.ask.verbatim else progress(event):
             yield self._work(text)
+
+    def still(self) -> Delta:
+        """What is said when nothing was to be said for a while."""
+        return self._work(STILL)
 
     def end(self, result: Result) -> Iterator[Delta]:
         """What is still to be said when the run is over."""
