@@ -24,6 +24,8 @@ from eot.settings import Settings
 _log = logging.getLogger(__name__)
 
 _STORE_PATIENCE = 2.0
+_VOTES_AT_ONCE = 2
+"""Each is a thread that computes: more of them would only take the event loop's time, and no vote would end sooner."""
 
 
 class Service:
@@ -47,6 +49,7 @@ class Service:
         self.runs = Runs(self.house, settings.serve.max_runs, self.observing)
         self.native = NativeRuns(settings, self.begin, self.store)
         self.pulls = Pulls(settings.home)
+        self.voting = asyncio.Semaphore(_VOTES_AT_ONCE)
         self.draining = False
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 

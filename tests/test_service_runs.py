@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import httpx
@@ -247,12 +248,43 @@ def test_answers_from_anywhere_are_voted_on_with_the_whole_matrix(url):
         ({"candidates": [{"agent": "a"}]}, 400),
         ({"candidates": ["x"], "method": "loudest"}, 422),
         ({"candidates": [{"text": "x", "weight": 0}]}, 422),
-        ({"candidates": ["x" * 150_000] * 2}, 400),
+        ({"candidates": ["x" * 150_000] * 2}, 413),
+        ({"candidates": ["x", "y"], "question": "x" * 200_000}, 413),
     ],
 )
 def test_votes_on_nothing_are_refused(url, body, status):
     answer = httpx.post(f"{url}/v1/votes", json=body)
     assert answer.status_code == status, answer.text
+
+
+WORDS = " ".join(f"w{at}" for at in range(900))
+
+
+@pytest.mark.parametrize("text", [WORDS, "a." * 2_000, " ." * 2_000])
+def test_a_vote_that_would_take_hours_is_refused_at_once(url, text):
+    begun = time.monotonic()
+    answer = httpx.post(f"{url}/v1/votes", json={"candidates": [text] * 12, "wsdm": True})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_much_work")
+    assert "send fewer or shorter texts" in answer.json()["error"]["message"]
+    assert time.monotonic() - begun < 5
+
+
+def test_others_are_answered_while_votes_are_computed(url):
+    """The heaviest votes that are taken, four at once."""
+    heavy = {"candidates": [WORDS[:2_400]] * 6, "wsdm": True, "kind": "open", "method": "word_a_f"}
+    slowest, codes = 0.0, []
+    voters = [
+        threading.Thread(target=lambda: codes.append(httpx.post(f"{url}/v1/votes", json=heavy, timeout=60).status_code))
+        for _ in range(4)
+    ]
+    for voter in voters:
+        voter.start()
+    while any(voter.is_alive() for voter in voters):
+        begun = time.monotonic()
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        slowest = max(slowest, time.monotonic() - begun)
+    assert codes == [200] * 4
+    assert slowest < 1, "a fraction of it on a quiet machine"
 
 
 def test_what_there_is_can_be_listed(url):

@@ -7,11 +7,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import ApiError, answer
 from api.service import Service
 
-_BEGIN_RUNS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/runs"})
+_COSTLY = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/runs", "/v1/votes"})
 
 
 class Crowd:
-    """Turns away requests that would begin a run while as many as may be are in flight, before all other layers.
+    """Turns away requests that would begin a run, or vote, while as many as may be are in flight, before all other layers.
 
     In a spike each of them would else be read, checked and understood first, and everybody else would wait for that.
     """
@@ -22,7 +22,7 @@ class Crowd:
         """Requests let in that have not been answered yet: in a spike none of them has a run so far."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _BEGIN_RUNS:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _COSTLY:
             await self._app(scope, receive, send)
             return
         try:

@@ -21,6 +21,8 @@ from scoring import AnswerRow, Embed, answer_row, vote
 router = APIRouter(prefix="/v1", tags=["votes"])
 
 Matrix = list[list[float]]
+_MOST_STEPS = 5_000_000
+"""About two seconds, since they are taken for the verdict and for the matrices."""
 
 
 class Candidate(Exact):
@@ -55,16 +57,42 @@ class VoteObject(BaseModel):
 @router.post("/votes", responses={503: {"model": ErrorEnvelope, "description": "Embeddings are not at hand."}})
 async def cast(body: VoteRequest, service: Serving) -> VoteObject:
     """Vote on answers. Nobody is asked anything."""
+    _refuse_too_long(body)
+    async with service.voting:
+        return await asyncio.to_thread(_cast, body, service.house.embedder(body.method))
+
+
+def _refuse_too_long(body: VoteRequest) -> None:
+    size = sum(len(each if isinstance(each, str) else each.text or "") for each in body.candidates)
+    size += len(body.question) + sum(map(len, body.choices.values()))
+    if size > MAX_CHARACTERS:
+        raise ApiError(
+            413, f"the texts have {size:,} characters; at most {MAX_CHARACTERS:,} are taken", code="too_long"
+        )
+
+
+def _cast(body: VoteRequest, embed: Embed | None) -> VoteObject:
     row = _row(body)
-    return await asyncio.to_thread(_voted, row, body, service.house.embedder(body.method))
+    if body.wsdm:
+        _refuse_too_much_work([ballot.text for ballot in row.ballots])
+    return _voted(row, body, embed)
+
+
+def _refuse_too_much_work(texts: list[str]) -> None:
+    """The winner's word similarity goes word by word, in Python: of texts that others take in stride, for hours."""
+    from scoring.wsdm import steps  # noqa: PLC0415 - numpy waits until somebody votes
+
+    if (needed := steps(texts)) > _MOST_STEPS:
+        raise ApiError(
+            413,
+            f"with wsdm these {len(texts)} texts would take {needed:,} comparisons of words, and {_MOST_STEPS:,} are "
+            "made at most: send fewer or shorter texts, or leave wsdm out",
+            param="wsdm",
+            code="too_much_work",
+        )
 
 
 def _row(body: VoteRequest) -> AnswerRow:
-    size = sum(len(each if isinstance(each, str) else each.text or "") for each in body.candidates)
-    if size > MAX_CHARACTERS:
-        raise ApiError(
-            400, f"the texts have {size:,} characters; at most {MAX_CHARACTERS:,} are taken", code="too_long"
-        )
     told: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"method", "wsdm"})
     try:
         return answer_row(told)
