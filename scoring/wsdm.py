@@ -28,7 +28,7 @@ def word_a_f(texts: Sequence[str]) -> Matrix:
 
 
 def steps(texts: Sequence[str]) -> int:
-    """How many steps `word_a_f` takes at most, about 0.2 µs each: what to bound before texts of strangers' are voted on.
+    """How many steps `word_a_f` takes at most, of about 0.2 µs: what to bound before strangers' texts are voted on.
 
     A pair of sentences costs as much as three more words in each would.
     """

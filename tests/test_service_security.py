@@ -198,3 +198,34 @@ def test_no_field_of_any_request_makes_the_server_fetch_an_address(tmp_path):
     assert trap.caught == []
     assert {200, 404, 422} <= set(statuses)
     assert not [status for status in statuses if status >= 500 and status != 503], statuses
+
+
+AS_JSON = {"content-type": "application/json"}
+BODIES = {
+    "/v1/chat/completions": '{"model": "eot/default", "messages": [{"role": "user", "content": "Hm?"}], "stop": [X]}',
+    "/v1/responses": '{"model": "eot/default", "input": "Hm?", "metadata": {"a": [{"b": X}]}}',
+    "/v1/votes": '{"candidates": ["7", {"agent": X, "text": "8"}]}',
+    "/v1/runs": '{"question": "Hm?", "council": {"agents": [X]}}',
+    "/v1/embeddings": '{"model": "m", "input": "Hm?", "whatever": {X: 1}}',
+    "/v1/conversations": '{"title": X}',
+}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with serving(settings(tmp_path_factory.mktemp("home"))) as served:
+        yield served.url
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("lone", [b'"\\ud800"', b'"\\uDFFF x"', b'"\\\\\\udc00"', b'"\xed\xa0\x80"'])
+def test_a_lone_surrogate_anywhere_in_a_body_is_the_callers_mistake(url, path, lone):
+    content = BODIES[path].encode().replace(b"X", lone)
+    answer = httpx.post(url + path, content=content, headers=AS_JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_unicode")
+
+
+@pytest.mark.parametrize("said", [b'"\\ud83e\\udd5a"', b'"\\\\ud800"', "🥚".encode().join([b'"', b'"'])])
+def test_what_only_looks_like_a_lone_surrogate_is_text(url, said):
+    content = BODIES["/v1/chat/completions"].encode().replace(b"X", said)
+    assert httpx.post(f"{url}/v1/chat/completions", content=content, headers=AS_JSON).status_code == 200

@@ -1,7 +1,12 @@
-"""A body that is too large is refused before it is read: by what it says of itself, or when it has run over."""
+"""What is refused of a body before anything is made of it: that it is too large, or no text.
+
+Too large it is by what it says of itself, before it is read, or when it has run over.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -11,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.errors import ApiError, answer
 
 _FILES = "/v1/files"
+_MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""Half of a pair of surrogates, as JSON escapes it or as bytes: Python reads both, and no model can be sent them."""
 
 
 class BodyLimit:
@@ -53,3 +60,69 @@ def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> ApiError
         code="body_too_large",
         headers=headers,
     )
+
+
+class Unicode:
+    """Answers 400 to JSON with a lone surrogate in it, wherever: it could be neither sent, nor kept, nor answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or "json" not in Headers(scope=scope).get("content-type", ""):
+            await self._app(scope, receive, send)
+            return
+        body = await whole(receive)
+        if body is None:  # the client is gone
+            return
+        if _is_no_text(body):
+            await answer(_NO_TEXT)(scope, receive, send)
+            return
+        await self._app(scope, replayed(body, receive), send)
+
+
+_NO_TEXT = ApiError(
+    400,
+    "the body has half of a surrogate pair (\\ud800 to \\udfff) standing alone, which is no character: send both "
+    "halves, or leave it out",
+    code="invalid_unicode",
+)
+
+
+def _is_no_text(body: bytes) -> bool:
+    """Almost every body is told by one search; only what has surrogates at all is read."""
+    if b"\0" not in body[:4] and not _MAYBE_LONE.search(body):
+        return False
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):  # no JSON at all: whoever reads it next says so
+        return False
+    return False
+
+
+async def whole(receive: Receive) -> bytes | None:
+    """The body; None where the client went before its end."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """The body that was read already, then whatever else comes."""
+    told = False
+
+    async def replaying() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying

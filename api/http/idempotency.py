@@ -19,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.body import replayed, whole
 from api.http.errors import ApiError, answer
 from api.store import Answer, Area
 
@@ -52,7 +53,7 @@ class Idempotency:
             )
             await answer(fault)(scope, receive, send)
             return
-        body = await _whole(receive)
+        body = await whole(receive)
         if body is None:  # the client is gone
             return
         row = _row(scope, key, body)
@@ -60,7 +61,7 @@ class Idempotency:
         if standing is not None:
             await _again(standing, row)(scope, receive, send)
             return
-        await self._first(row, scope, _replayed(body, receive), send)
+        await self._first(row, scope, replayed(body, receive), send)
 
     async def _first(self, row: Answer, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it; a success is kept before its last byte goes out, so that whoever has it whole finds it again."""
@@ -175,28 +176,3 @@ def _again(standing: Answer, row: Answer) -> Response:
         )
     headers = dict(standing.headers) | {"idempotent-replayed": "true"}
     return Response(standing.body, status_code=standing.status, headers=headers)
-
-
-async def _whole(receive: Receive) -> bytes | None:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body that was read already, then whatever else comes."""
-    told = False
-
-    async def replaying() -> Message:
-        nonlocal told
-        if told:
-            return await receive()
-        told = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replaying

@@ -21,8 +21,8 @@ from scoring import AnswerRow, Embed, answer_row, vote
 router = APIRouter(prefix="/v1", tags=["votes"])
 
 Matrix = list[list[float]]
-_MOST_STEPS = 5_000_000
-"""About two seconds, since they are taken for the verdict and for the matrices."""
+_MOST_STEPS = 2_000_000
+"""About a second, since they are taken for the verdict and for the matrices."""
 
 
 class Candidate(Exact):
