@@ -1,8 +1,8 @@
 """Models that others host, or that an OpenAI-compatible server of one's own serves. The one module that knows LiteLLM.
 
 LiteLLM is used as a plain library: it retries nothing (Retry does), waits for nothing (Deadline does), phones nobody,
-logs nothing and takes its prices from its own package. Importing it costs seconds: it happens in a thread, at the
-first call.
+logs nothing and takes its prices from its own package. Importing it costs seconds, in which even a thread holds all
+others up for half a second: whoever serves has it done before (`HostedAgent.prepare`); else the first call does it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,7 +24,7 @@ from agents.faults import call_error
 from agents.openai_server import Piece, pieces
 from agents.wire import FROM_AN_AGENT, guarded_client
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
-from eot.types import Delta, Finish, Frozen, Hear, Prompt, Reply, Usage
+from eot.types import Delta, Finish, Frozen, Hear, Message, Prompt, Reply, Usage
 
 _OWN = "openai/"
 _CHARACTERS_A_TOKEN, _MESSAGES_OWN = 4, 4
@@ -100,6 +100,19 @@ class HostedAgent:
             finish=_finish(finish),
             seconds=time.perf_counter() - started,
         )
+
+    def prepare(self) -> None:
+        """Import what the first call would else import, in seconds. Not on an event loop."""
+        if not self._is_own_server:
+            asyncio.run(self._rehearse())
+
+    async def _rehearse(self) -> None:
+        """A call that reaches nobody: some of LiteLLM is only imported by the first one to each provider."""
+        request = self._request(Prompt(messages=(Message(role="user", content="?"),)))
+        with suppress(Exception):  # a model that nobody knows is told when it is asked
+            stream = await _litellm().acompletion(**request, mock_response="!")
+            async for _ in stream:
+                pass
 
     async def is_priced(self) -> bool:
         """Whether what a call costs can be known."""

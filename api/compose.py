@@ -46,6 +46,8 @@ from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
 
+_OWN = frozenset({"local", "fusion", "replay", "scripted"})
+"""How models begin that are not LiteLLM's."""
 _EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
 
 
@@ -271,6 +273,13 @@ def _refuse_unfit(name: str, model: str) -> None:
     """A local model that nobody knows, or that cannot chat, is refused before anyone is asked."""
     if own_path(model) is None and not find(model).chat:
         raise InputError(f"agents.{name}: {model} is a base model without a chat template: it cannot sit in a council")
+
+
+def prepare(settings: Settings) -> None:
+    """Load what hosted agents are asked with, which takes seconds: before anybody waits for an answer."""
+    for name, agent in settings.agents.items():
+        if agent.model.partition("/")[0] not in _OWN:
+            _hosted(name, agent).prepare()
 
 
 def _sampling(settings: AgentSettings) -> dict[str, Any]:

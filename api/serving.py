@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from api.compose import secrets_of
+from api.compose import prepare, secrets_of
 from api.defaults import with_defaults
 from api.http.app import create_app
 from api.keying import with_keys
@@ -92,6 +92,7 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
     configure(table.log, table.log_level, secrets_of(settings))
     settings = settings.model_copy(update={"serve": table})
     _refuse_open_doors(settings)
+    prepare(settings)
     with _listening(table.host, table.port) as listener:
         server(settings).run([listener])
 

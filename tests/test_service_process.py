@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+import time
+from threading import Thread
 
 import httpx
 import pytest
+from chat_server import serving as upstream
 from command import eot, scripted
 from serving import process, serving, settings
 
@@ -77,3 +80,25 @@ def test_an_agent_for_tasks_that_is_none_is_said_before_anything_is_served(tmp_p
     scripted(tmp_path, a=["The answer is 7."])
     ended = eot(tmp_path, "serve", EOT_SERVE__TASK_AGENT="b")
     assert (ended.returncode, "There is no agent called 'b'" in ended.stderr) == (2, True)
+
+
+def test_the_first_question_to_a_hosted_agent_holds_nobody_up(tmp_path):
+    """LiteLLM's import and its first call's imports are behind the server when it begins to listen."""
+    with upstream(lambda number, body: "The answer is 7.") as models:
+        agent = f'[agents.one]\nmodel = "deepseek/m"\nbase_url = "{models.url}"\napi_key = "none"\nretries = 0\n'
+        (tmp_path / "eot.toml").write_text(agent)
+        with process(tmp_path) as served:
+            slowest, told = 0.0, []
+            asked = {"model": "agent/one", "messages": [{"role": "user", "content": "Hm?"}]}
+            asking = Thread(
+                target=lambda: told.append(httpx.post(f"{served.url}/v1/chat/completions", json=asked, timeout=60))
+            )
+            with httpx.Client(base_url=served.url) as prober:
+                prober.get("/health/live")
+                asking.start()
+                while asking.is_alive():
+                    begun = time.monotonic()
+                    prober.get("/health/live")
+                    slowest = max(slowest, time.monotonic() - begun)
+    assert told[0].json()["choices"][0]["message"]["content"] == "The answer is 7."
+    assert slowest < 0.2

@@ -13,7 +13,8 @@ _COSTLY = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/runs", "/v1/v
 class Crowd:
     """Turns away requests that would begin a run, or vote, while as many runs as may be are in flight.
 
-    Before all other layers: in a spike each of them would else be read, checked and understood first, and everybody else would wait for that.
+    Before all other layers: in a spike each of them would else be read, checked and understood first, and everybody
+    else would wait for that.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
