@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from api.asks import make_question
+from api.background import is_background
 from eot.errors import QuestionError
 from eot.types import Message, Question
 
 LEFT_OUT = "[an image or a file was here: these agents read text only]"
 
 _SPEAKERS = {"user": "User", "assistant": "Assistant"}
-# Open WebUI heads each of its background prompts so; LibreChat and others ask for a title in these words.
-_TASK = re.compile(
-    r"\s*### Task:\s.*### (?:Output|Guidelines|Chat History|Context)"
-    r"|.{0,200}\b(?:5|five)[- ]words?[- ]or[- ]less title\b"
-    r"|.{0,200}\bconcise,? .{0,40}\btitle (?:for|of|summari[sz]ing) (?:this|the) (?:conversation|chat)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_TASK_HEAD = 4000
 
 
 @dataclass(frozen=True)
@@ -31,10 +23,12 @@ class Conversation:
 
     @property
     def is_task(self) -> bool:
-        """Whether a chat client asks for a title, tags or follow-up questions, and no human for an answer."""
-        return any(
-            _TASK.match(message.content[:_TASK_HEAD]) for message in self.messages if message.role != "assistant"
-        )
+        """Whether a chat client asks for a title, tags or follow-up questions, and no human for an answer.
+
+        Such a prompt comes by itself: the only thing that is said, at most with the system's words before it.
+        """
+        said = [message for message in self.messages if message.role != "system"] or self.messages
+        return len(said) == 1 and said[0].role != "assistant" and is_background(said[0].content)
 
     def question(self, **fields: object) -> Question:
         """The last user message as the question, all others as its context.

@@ -172,24 +172,52 @@ def test_parameters_that_nobody_knows_are_let_pass(url):
     assert ask(url, user="me", frequency_penalty=0.1, logit_bias={}, tools=None, whatever={"a": [1]}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "### Task:\nGenerate a concise, 3-5 word title with an emoji.\n### Guidelines:\n- short\n### Output:\nJSON",
-        "### Task:\nSuggest 3-5 relevant follow-up questions.\n### Chat History:\n<chat_history>\n</chat_history>",
-        "Provide a concise, 5-word-or-less title for the conversation, using title case conventions.",
-        "Generate a concise, descriptive title for this conversation based on the user's message.",
-    ],
+CHAT = "\n### Chat History:\n<chat_history>\nUSER: How many eggs?\nASSISTANT: 7.\n</chat_history>"
+TITLE = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n### Guidelines:\n-"
+BY_LIBRECHAT = (
+    "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. "
+    "Only return the title itself.\n\nConversation:\nUser: How many eggs?\nAI: 7."
 )
+BACKGROUND = [
+    TITLE + CHAT,
+    "### Task:\nGenerate a concise title summarizing the chat history.\n### Guidelines:\n- Keep it short" + CHAT,
+    "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history\n\n### Guidelines:\n-" + CHAT,
+    "### Task:\nPredict 3-5 useful messages this user might naturally send next.\n### Guidelines:\n- Write" + CHAT,
+    "### Task:\nSuggest 3-5 relevant follow-up questions or prompts\n### Guidelines:\n- Write" + CHAT,
+    "### Task:\nAnalyze the chat history to determine the necessity of generating search queries" + CHAT + "\n",
+    BY_LIBRECHAT,
+    (
+        "Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title in the "
+        "detected language (5 words or less, no punctuation or quotation)\n\nUser: How many eggs?\nAI: 7."
+    ),
+]
+
+
+@pytest.mark.parametrize("prompt", BACKGROUND)
 def test_background_prompts_of_chat_clients_go_to_one_agent(url, prompt):
-    answer = ask(url, messages=[{"role": "user", "content": prompt}]).json()
+    answer = ask(url, messages=[{"role": "system", "content": "Be kind."}, {"role": "user", "content": prompt}]).json()
     assert answer["choices"][0]["message"]["content"] == '{"title": "Eggs"}'
     assert answer["eot"]["usage"]["calls"] == 1
 
 
-def test_a_question_about_titles_is_still_the_councils(url):
-    asked = {"role": "user", "content": "What title did Napoleon give his brother?"}
-    assert ask(url, messages=[asked]).json()["eot"]["usage"]["calls"] == 3
+@pytest.mark.parametrize(
+    "talk",
+    [
+        [("user", "What title did Napoleon give his brother?")],
+        [("user", "Write a concise title for the conversation between Romeo and Juliet in act two, and say why.")],
+        [("user", "Give me a five-word-or-less title for my book. Nine eggs, two are eaten.")],
+        [("user", f"What does this prompt do?\n\n{BACKGROUND[0]}")],
+        [("user", f"{BACKGROUND[0]}\nWhy is there an emoji in it?")],
+        [("user", f"{TITLE}\n### Output:\nJSON")],
+        [("user", BY_LIBRECHAT), ("assistant", "Eggs"), ("user", "And how many are left?")],
+        [("system", BY_LIBRECHAT), ("user", "How many eggs are left?")],
+        # Open WebUI asks so when documents are attached: a question of its user's, in a template.
+        [("user", "### Task:\nRespond to the user query using the provided context.\n\n### Guidelines:\n- x" + CHAT)],
+    ],
+)
+def test_what_is_only_like_a_background_prompt_is_still_the_councils(url, talk):
+    messages = [{"role": role, "content": said} for role, said in talk]
+    assert ask(url, messages=messages).json()["eot"]["usage"]["calls"] >= 3
 
 
 def test_silence_is_filled_with_pings_and_progress(url):
