@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eot.errors import EmptyReplyError, OversizedReplyError
 from eot.text import clean
-from eot.types import Agent, Delta, Hear, Prompt, Reply
+from eot.types import Agent, Delta, Hear, Prompt, Reply, ToolCall
 
 MAX_REPLY_CHARACTERS = 400_000
 """About 100,000 tokens: more than any of today's models writes in one reply unless something is wrong."""
@@ -46,10 +46,15 @@ class Checked:
         reply = await self.agent.ask(prompt, listen)
         self._refuse_if_over(len(reply.text))
         text = clean(reply.text)
-        if not text.strip():
+        calls = tuple(_cleaned(call) for call in reply.tool_calls)
+        if not text.strip() and not calls:
             raise EmptyReplyError(f"{self.name} answered nothing")
-        return reply.model_copy(update={"text": text})
+        return reply.model_copy(update={"text": text, "tool_calls": calls})
 
     def _refuse_if_over(self, size: int) -> None:
         if size > self.max_characters:
             raise OversizedReplyError(f"{self.name} wrote more than {self.max_characters:,} characters; it was cut off")
+
+
+def _cleaned(call: ToolCall) -> ToolCall:
+    return ToolCall(id=clean(call.id), name=clean(call.name), arguments=clean(call.arguments))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -21,10 +22,10 @@ from pydantic import Field, SecretStr
 
 from agents.checked import MAX_REPLY_CHARACTERS
 from agents.faults import call_error
-from agents.openai_server import Piece, pieces
+from agents.openai_server import CallPiece, Piece, pieces
 from agents.wire import FROM_AN_AGENT, guarded_client
 from eot.errors import CallError, InputError, OversizedReplyError, TransientError
-from eot.types import Delta, Finish, Frozen, Hear, Message, Prompt, Reply, Usage
+from eot.types import Delta, Finish, Frozen, Hear, Message, Prompt, Reply, ToolCall, Usage
 
 _OWN = "openai/"
 _CHARACTERS_A_TOKEN, _MESSAGES_OWN = 4, 4
@@ -83,12 +84,14 @@ class HostedAgent:
             await asyncio.to_thread(self._refuse_unknown_model)
         texts: list[str] = []
         size, finish, usage = 0, "stop", None  # the size counts hidden reasoning too
+        calls = _Calls()
         async with aclosing(self._pieces(prompt)) as pieces:
             async for piece in pieces:
                 usage = piece.usage or usage
                 finish = piece.finish or finish
-                size += len(piece.text) + len(piece.thinking)
+                size += piece.size
                 self._refuse_endless(size)
+                calls.hear(piece.calls)
                 if piece.text:
                     texts.append(piece.text)
                     if hear:
@@ -99,6 +102,7 @@ class HostedAgent:
             usage=self._usage(prompt, written, size, usage),
             finish=_finish(finish),
             seconds=time.perf_counter() - started,
+            tool_calls=calls.whole,
         )
 
     def prepare(self) -> None:
@@ -194,12 +198,13 @@ class HostedAgent:
         }
         return {
             "model": self.model,
-            "messages": [message.model_dump() for message in prompt.messages],
+            "messages": [_on_the_wire(message) for message in prompt.messages],
             "max_tokens": self.max_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
             "num_retries": 0,
             **{name: value for name, value in given.items() if value is not None},
+            **prompt.options,
         }
 
     def _refuse_unknown_model(self) -> None:
@@ -237,7 +242,7 @@ class HostedAgent:
             got = -(-size // _CHARACTERS_A_TOKEN)
         elif told is None:
             count = _litellm().token_counter
-            messages = [message.model_dump() for message in prompt.messages]
+            messages = [_on_the_wire(message) for message in prompt.messages]
             sent, got = count(model=self.model, messages=messages), count(model=self.model, text=written)
         else:
             sent, got = told.prompt_tokens or 0, told.completion_tokens or 0
@@ -268,7 +273,50 @@ def _read(chunk: Any) -> Piece:
         return Piece(usage=usage)
     choice = chunk.choices[0]
     thinking = getattr(choice.delta, "reasoning_content", None) or ""
-    return Piece(choice.delta.content or "", thinking, choice.finish_reason, usage)
+    calls = tuple(
+        CallPiece(call.index or 0, call.id or "", call.function.name or "", call.function.arguments or "")
+        for call in getattr(choice.delta, "tool_calls", None) or ()
+    )
+    return Piece(choice.delta.content or "", thinking, choice.finish_reason, usage, calls)
+
+
+def _on_the_wire(message: Message) -> dict[str, Any]:
+    """As OpenAI's chat completions have it."""
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        told["content"] = message.content or None
+        told["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        told["tool_call_id"] = message.tool_call_id
+    return told
+
+
+class _Calls:
+    """Tool calls as they come in, piece by piece; several at once are told apart by their index."""
+
+    def __init__(self) -> None:
+        self._heard: dict[int, list[CallPiece]] = {}
+
+    def hear(self, pieces: tuple[CallPiece, ...]) -> None:
+        for piece in pieces:
+            self._heard.setdefault(piece.index, []).append(piece)
+
+    @property
+    def whole(self) -> tuple[ToolCall, ...]:
+        """In the order of their indices. A server that gives a call no id gets one, by which its output is known."""
+        joined = [_joined(pieces) for _, pieces in sorted(self._heard.items())]
+        return tuple(call for call in joined if call.name)
+
+
+def _joined(pieces: list[CallPiece]) -> ToolCall:
+    return ToolCall(
+        id=next((piece.id for piece in pieces if piece.id), f"call_{secrets.token_hex(12)}"),
+        name="".join(piece.name for piece in pieces),
+        arguments="".join(piece.arguments for piece in pieces),
+    )
 
 
 def _finish(reason: str) -> Finish:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -50,7 +51,9 @@ class Memo:
         return _told(standing, hear)
 
     def _digest(self, prompt: Prompt) -> str:
-        read = [[message.role, message.content] for message in prompt.messages]
+        read: list[Any] = [[message.role, message.content] for message in prompt.messages]
+        if prompt.options:
+            read = [[message.model_dump() for message in prompt.messages], dict(prompt.options)]
         return hashlib.sha256(json.dumps([self.fingerprint, prompt.seed, read]).encode()).hexdigest()
 
     async def _find(self, key: CallKey) -> str | None:

@@ -21,13 +21,29 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class CallPiece:
+    """A piece of a tool call: which one, and what is added to it."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True)
 class Piece:
-    """A piece of a reply: text, hidden reasoning, why it ended if it did, what was used if it is said."""
+    """A piece of a reply: text, hidden reasoning, why it ended if it did, what was used if it is said, tool calls."""
 
     text: str = ""
     thinking: str = ""
     finish: str | None = None
     usage: Any = None
+    calls: tuple[CallPiece, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Characters that were written, the hidden and the called ones too."""
+        return len(self.text) + len(self.thinking) + sum(len(call.name) + len(call.arguments) for call in self.calls)
 
 
 class ServerError(Exception):
@@ -110,4 +126,15 @@ def _read(told: dict[str, Any]) -> Piece:
         thinking=delta.get("reasoning_content") or delta.get("reasoning") or "",
         finish=choices[0].get("finish_reason"),
         usage=Tokens(int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)) if used else None,
+        calls=tuple(_call(call) for call in delta.get("tool_calls") or ()),
+    )
+
+
+def _call(told: dict[str, Any]) -> CallPiece:
+    function = told.get("function") or {}
+    return CallPiece(
+        index=int(told.get("index") or 0),
+        id=str(told.get("id") or ""),
+        name=str(function.get("name") or ""),
+        arguments=str(function.get("arguments") or ""),
     )

@@ -23,8 +23,8 @@ COUNCIL, AGENT = "eot/", "agent/"
 class Ask:
     """One run to be made.
 
-    `verbatim`, where it is not empty, is what the one agent is asked word for word; `sampling` has keys of its settings
-    that this run changes.
+    `verbatim`, where it is not empty, is what the one agent is asked word for word, with `options` (tools) beside it;
+    `sampling` has keys of its settings that this run changes. `max_tokens` lowers what every agent may write a turn.
     """
 
     question: Question
@@ -32,6 +32,8 @@ class Ask:
     seed: int = 0
     verbatim: tuple[Message, ...] = ()
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 def make_question(**fields: Any) -> Question:

@@ -10,23 +10,23 @@ import re
 
 # Open WebUI's templates (its config.py, 0.6 to 0.12), which end with the chat.
 _OPEN_WEBUI = re.compile(
-    r"### Task:\n(?:Generate a concise[^\n]{0,40} title |Generate 1-3 broad tags |Generate a detailed prompt for am? image "
-    r"|Suggest 3-5 relevant follow-up |Predict 3-5 useful messages |Analyze the chat history to determine "
-    r"|You are an autocompletion system\. )"
+    r"### Task:\n(?:Generate a concise[^\n]{0,40} title |Generate 1-3 broad tags "
+    r"|Generate a detailed prompt for am? image |Suggest 3-5 relevant follow-up |Predict 3-5 useful messages "
+    r"|Analyze the chat history to determine |You are an autocompletion system\. )"
 )
 _CHAT, _CHAT_ENDS = "\n<chat_history>\n", ("\n</chat_history>", "</text>  \n#### Output:")
 # LibreChat's (its agents package, and before that its own), of which the last comes as the system's only message.
+_CONCISE = (
+    "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. "
+    "Only return the title itself.\n\nConversation:\n"
+)
+_DETECTED = (
+    "Analyze this conversation and provide:\n1. The detected language of the conversation\n"
+    "2. A concise title in the detected language (5 words or less, no punctuation or quotation)\n\n"
+)
 _LIBRECHAT = (
-    (
-        "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. "
-        "Only return the title itself.\n\nConversation:\n",
-        "",
-    ),
-    (
-        "Analyze this conversation and provide:\n1. The detected language of the conversation\n"
-        "2. A concise title in the detected language (5 words or less, no punctuation or quotation)\n\n",
-        "",
-    ),
+    (_CONCISE, ""),
+    (_DETECTED, ""),
     ("Please generate a concise, 5-word-or-less title for the conversation, ", "||>Title:"),
 )
 

@@ -15,7 +15,7 @@ from api.http.chat import ask_of, complete_chat
 from api.http.chat_types import ChatRequest
 from api.http.embeddings import EmbeddingsRequest, complete_embeddings
 from api.http.errors import ApiError
-from api.http.response_types import ResponsesRequest
+from api.http.response_requests import ResponsesRequest
 from api.http.responses import ask_of_response, complete_response
 from api.http.run_types import RunObject, RunRequest
 from api.http.runs import complete_run

@@ -46,8 +46,6 @@ from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
 
-_OWN = frozenset({"local", "fusion", "replay", "scripted"})
-"""How models begin that are not LiteLLM's."""
 _EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
 
 
@@ -278,7 +276,7 @@ def _refuse_unfit(name: str, model: str) -> None:
 def prepare(settings: Settings) -> None:
     """Load what hosted agents are asked with, which takes seconds: before anybody waits for an answer."""
     for name, agent in settings.agents.items():
-        if agent.model.partition("/")[0] not in _OWN:
+        if agent.is_hosted:
             _hosted(name, agent).prepare()
 
 

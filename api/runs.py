@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -107,7 +107,7 @@ class Run:
             asyncio.get_running_loop().call_soon(self._wake)  # by then the task is done
 
     def _seated(self, agent: Agent) -> Agent:
-        agent = Verbatim(agent, self.ask.verbatim) if self.ask.verbatim else agent
+        agent = Verbatim(agent, self.ask.verbatim, self.ask.options) if self.ask.verbatim else agent
         if self.ask.question.kind == "json":
             agent = Mended(agent, lambda text: json_fault(text, self.ask.question.json_schema))
         return Stoppable(agent, self._stopper)
@@ -159,8 +159,8 @@ class Runs:
         places = 0 if job else 1
         self._places += places
         try:
-            tuned = self._tuned(ask)
             seats = await self._house.seated(ask.council, ask.question)
+            tuned = self._tuned(ask, seats.agents)
             council = await self._house.council(seats, tuned=tuned, keep=keep)
             begun = Run(ask, council, run_id=run_id or new_id(), owner=owner, watch=self._observing)
         except BaseException:
@@ -185,12 +185,16 @@ class Runs:
         self.live.pop(ended.id, None)
         self._observing.ended(ended.id, type(ended.fault).__name__ if ended.fault else "")
 
-    def _tuned(self, ask: Ask) -> dict[str, AgentSettings]:
+    def _tuned(self, ask: Ask, seats: Iterable[str]) -> dict[str, AgentSettings]:
         """The agents' settings with what this run changes about them."""
-        if not ask.sampling:
+        if not ask.sampling and ask.max_tokens is None:
             return {}
-        known = self._house.settings.agents
-        return {name: known[name].model_copy(update=dict(ask.sampling)) for name in ask.council.agents if name in known}
+        agents = {name: known for name in seats if (known := self._house.settings.agents.get(name))}
+        lowered = {name: min(ask.max_tokens or known.max_tokens, known.max_tokens) for name, known in agents.items()}
+        return {
+            name: known.model_copy(update={"max_tokens": lowered[name], **ask.sampling})
+            for name, known in agents.items()
+        }
 
 
 def new_id() -> str:

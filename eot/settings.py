@@ -32,6 +32,8 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_OURS = frozenset({"local", "fusion", "replay", "scripted"})
+"""How models begin that are not LiteLLM's."""
 GATE = "gate:"
 """How a council says that a trained gate picks who sits."""
 
@@ -69,6 +71,11 @@ class AgentSettings(_Table):
     """Prices that win over what LiteLLM knows. Neither known: the cost is shown as unknown, never 0."""
     script: tuple[str, ...] = ()
     """What a `scripted` agent says, one text a round; the last one is repeated."""
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether it is asked over the wire, in OpenAI's or LiteLLM's words; only such a one can be told of tools."""
+        return self.model.partition("/")[0] not in _OURS
 
 
 class BudgetSettings(_Table):

@@ -90,16 +90,36 @@ class Usage(Frozen):
         )
 
 
+class ToolCall(Frozen):
+    """What a model asks of a tool of the asker's. `arguments` is JSON as the model wrote it; nobody has checked it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+def _is_empty(value: object) -> bool:
+    return not value
+
+
+ToolCalls = Annotated[tuple[ToolCall, ...], Field(exclude_if=_is_empty)]
+
+
 class Message(Frozen):
-    role: Literal["system", "user", "assistant"]
+    """One message. A tool's output (role "tool") says which call it answers."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: ToolCalls = ()
+    tool_call_id: str = Field(default="", exclude_if=_is_empty)
 
 
 class Prompt(Frozen):
     """What one agent is asked once.
 
     `run_id` and `round` say where it belongs, so that a paid answer can be kept; `question` is the text that was
-    asked, without the instructions around it, so that a recorded answer can be found.
+    asked, without the instructions around it, so that a recorded answer can be found. `options` are further keys of a
+    chat completion (`tools`, `tool_choice`, ...), for hosted agents alone.
     """
 
     messages: tuple[Message, ...]
@@ -107,6 +127,7 @@ class Prompt(Frozen):
     run_id: str = ""
     round: int = 0
     seed: int | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class Delta(Frozen):
@@ -117,13 +138,17 @@ class Delta(Frozen):
 
 
 class Reply(Frozen):
-    """What an agent gave back. `recalled` is True when it came from the memo and was paid for earlier."""
+    """What an agent gave back. `recalled` is True when it came from the memo and was paid for earlier.
+
+    The text may be empty where there are tool calls.
+    """
 
     text: str
     usage: Usage = Usage(calls=1)
     finish: Finish = "stop"
     seconds: float = 0.0
     recalled: bool = False
+    tool_calls: ToolCalls = ()
 
 
 Hear = Callable[[Delta], None]
@@ -157,6 +182,8 @@ class Thought(Frozen):
     finish: Finish = "stop"
     seconds: float = 0.0
     recalled: bool = False
+    tool_calls: ToolCalls = ()
+    """Where one agent was asked with tools. The text then ends with them, in words (`agents.verbatim.in_words`)."""
 
 
 class Silence(Frozen):

@@ -187,8 +187,8 @@ BACKGROUND = [
     "### Task:\nAnalyze the chat history to determine the necessity of generating search queries" + CHAT + "\n",
     BY_LIBRECHAT,
     (
-        "Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title in the "
-        "detected language (5 words or less, no punctuation or quotation)\n\nUser: How many eggs?\nAI: 7."
+        "Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title "
+        "in the detected language (5 words or less, no punctuation or quotation)\n\nUser: How many eggs?\nAI: 7."
     ),
 ]
 

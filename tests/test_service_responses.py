@@ -88,6 +88,16 @@ def user(text):
 
 
 SEE = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": PIXEL}]
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "Get the current weather for a location",
+    "parameters": {
+        "type": "object",
+        "properties": {"location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"}},
+        "required": ["location"],
+    },
+}
 CHECKS = {
     "basic text": [user("Say hello in exactly 3 words.")],
     "system prompt": [{"type": "message", "role": "system", "content": "Be a pirate."}, user("Say hello.")],

@@ -199,6 +199,7 @@ async def _thought(floor: _Floor, exchange: Exchange, name: str, prompt: Prompt)
         finish=reply.finish,
         seconds=reply.seconds,
         recalled=reply.recalled,
+        tool_calls=reply.tool_calls,
     )
 
 

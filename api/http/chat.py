@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -12,12 +13,12 @@ from fastapi.responses import JSONResponse, Response
 from api.asks import Ask
 from api.chatting import ask_for
 from api.http.chat_stream import Chat, chat_stream, think, usage_of
-from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice
+from api.http.chat_types import AnswerMessage, ChatCompletion, ChatRequest, Choice, as_calls
 from api.http.errors import ErrorEnvelope
 from api.http.keys import Calling
 from api.http.service import Serving
 from api.http.sse import unless_gone
-from api.http.telling import final
+from api.http.telling import called, final
 from api.outcome import outcome
 from api.progress import progress
 from api.service import Service
@@ -95,7 +96,7 @@ async def begin_chat(
     try:
         for choice in range(body.n or 1):
             name = f"{run_id}:{choice}" if run_id and choice else run_id
-            again = Ask(ask.question, ask.council, ask.seed + choice, ask.verbatim, ask.sampling)
+            again = replace(ask, seed=ask.seed + choice)
             share = calls and calls // (body.n or 1)
             run = await service.begin(again, owner=owner, run_id=name, keep=run_id is not None, job=job, calls=share)
             chat.runs.append(run)
@@ -119,13 +120,18 @@ def ask_of(body: ChatRequest, settings: Settings) -> Ask:
         "stop": tuple(body.stops) or None,
         "max_tokens": body.max_completion_tokens or body.max_tokens,
     }
-    return ask_for(body.model, body.conversation, settings, form=form, sampling=sampling, seed=body.seed)
+    return ask_for(
+        body.model, body.conversation, settings, form=form, sampling=sampling, seed=body.seed, options=body.options
+    )
 
 
 def _choice(chat: Chat, index: int, result: Result, shown: Progress) -> Choice:
     run = chat.runs[index]
     said, finish = final(result, chat.body.stops)
     work = "" if run.ask.verbatim else "".join(progress(event) for _, event in run.log)
+    if calls := called(result):
+        message = AnswerMessage(content=said or None, tool_calls=as_calls(calls))
+        return Choice(index=index, message=message, finish_reason="tool_calls")
     if not work or shown == "off":
         message = AnswerMessage(content=said)
     elif shown == "think":

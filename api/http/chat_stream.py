@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-from api.http.chat_types import ChatRequest, ChatUsage
+from api.http.chat_types import ChatRequest, ChatUsage, as_calls
 from api.http.errors import as_api_error
 from api.http.sse import DONE, PING, EventStream, frame
-from api.http.telling import Delta, Telling, final
+from api.http.telling import Delta, Telling, called, final
 from api.http.together import together
 from api.outcome import outcome
 from api.runs import Run
@@ -69,12 +69,17 @@ async def _chunks(chat: Chat, tellings: Sequence[Telling]) -> AsyncGenerator[byt
         for delta in telling.end(result):
             yield _chunk(chat, index, delta)
         _, finish = final(result, chat.body.stops)
-        yield _chunk(chat, index, {}, finish, eot=outcome(result).model_dump(mode="json"))
+        if calls := as_calls(called(result)):
+            told = [{"index": place, **call.model_dump()} for place, call in enumerate(calls)]
+            yield _chunk(chat, index, {"tool_calls": told})
+        yield _chunk(chat, index, {}, "tool_calls" if calls else finish, eot=outcome(result).model_dump(mode="json"))
     if chat.body.stream_options and chat.body.stream_options.include_usage:
         yield frame(_head(chat) | {"choices": [], "usage": usage_of(results).model_dump()})
 
 
-def _chunk(chat: Chat, index: int, delta: Delta, finish: Finish | None = None, **more: Any) -> bytes:
+def _chunk(
+    chat: Chat, index: int, delta: Delta, finish: Finish | Literal["tool_calls"] | None = None, **more: Any
+) -> bytes:
     choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
     return frame(_head(chat) | {"choices": [choice]} | more)
 

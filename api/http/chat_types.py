@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,9 @@ from api.asks import json_question
 from api.conversation import LEFT_OUT, Conversation, conversation
 from api.http.types import Asked
 from api.outcome import Outcome
+from eot.types import Message, ToolCall
+
+MOST_TOOLS = 128
 
 
 class Part(Asked):
@@ -23,9 +27,35 @@ class Part(Asked):
         return LEFT_OUT if self.type in ("image_url", "input_image", "file", "input_file", "input_audio") else ""
 
 
+class CalledFunction(Asked):
+    name: Annotated[str, Field(max_length=200)]
+    arguments: str = ""
+
+
+class CalledTool(Asked):
+    """A tool call of an earlier answer, as it comes back."""
+
+    id: Annotated[str, Field(max_length=200)]
+    function: CalledFunction
+
+    @property
+    def call(self) -> ToolCall:
+        return ToolCall(id=self.id, name=self.function.name, arguments=self.function.arguments)
+
+
 class ChatMessage(Asked):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
+    tool_calls: Annotated[list[CalledTool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def turn(self) -> Message | tuple[str, str]:
+        if self.role == "assistant" and self.tool_calls:
+            return Message(role="assistant", content=self.text, tool_calls=tuple(call.call for call in self.tool_calls))
+        if self.role == "tool" and self.tool_call_id:
+            return Message(role="tool", content=self.text, tool_call_id=self.tool_call_id)
+        return self.role, self.text
 
     @property
     def text(self) -> str:
@@ -56,6 +86,29 @@ class ResponseFormat(Asked):
         return json_question({"type": "object"} if told is None else told)
 
 
+class Function(Asked):
+    """What a tool is called, does and takes. `parameters` is a JSON schema, which goes along unread."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Asked):
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Asked):
+    name: Annotated[str, Field(max_length=64)]
+
+
+class NamedTool(Asked):
+    type: Literal["function"]
+    function: FunctionName
+
+
 StopTexts = Annotated[list[str], Field(max_length=4)]
 
 
@@ -72,10 +125,22 @@ class ChatRequest(Asked):
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
 
     @property
     def conversation(self) -> Conversation:
-        return conversation((message.role, message.text) for message in self.messages)
+        return conversation(message.turn for message in self.messages)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What goes along to the one agent that is told of the tools; empty where none may be called."""
+        if not self.tools or self.tool_choice == "none":
+            return {}
+        return self.model_dump(
+            include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
+        )
 
     @property
     def stops(self) -> list[str]:
@@ -89,20 +154,38 @@ class ChatUsage(BaseModel):
     total_tokens: int
 
 
+class AnsweredFunction(BaseModel):
+    name: str
+    arguments: str
+
+
+class AnsweredCall(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: AnsweredFunction
+
+
+def as_calls(calls: Iterable[ToolCall]) -> list[AnsweredCall]:
+    return [
+        AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments)) for call in calls
+    ]
+
+
 class AnswerMessage(BaseModel):
     """`reasoning_content` or `reasoning`, as `[serve] progress` has it, comes along where a council was at work."""
 
     model_config = ConfigDict(extra="allow")
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[AnsweredCall] | None = Field(default=None, exclude_if=lambda calls: calls is None)
 
 
 class Choice(BaseModel):
     index: int
     message: AnswerMessage
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     logprobs: None = None
 
 

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import ApiError, answer
 from api.service import Service
 
-_COSTLY = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/runs", "/v1/votes"})
+_COSTLY = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/responses/compact", "/v1/runs", "/v1/votes"})
 
 
 class Crowd:

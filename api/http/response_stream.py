@@ -13,20 +13,23 @@ from pydantic import BaseModel
 from api.http.errors import as_api_error
 from api.http.response_types import (
     Failure,
+    FunctionCallItem,
     Incomplete,
     OutputMessage,
     OutputText,
     ReasoningItem,
     ResponseObject,
-    ResponseUsage,
     SummaryText,
+    call_items,
+    usage_of,
 )
 from api.http.sse import DONE, PING, EventStream, frame
-from api.http.telling import Telling, final
+from api.http.telling import Telling, called, final
 from api.outcome import outcome
 from api.runs import Run
-from eot.types import Result
+from eot.types import Result, ToolCall
 
+Item = ReasoningItem | OutputMessage | FunctionCallItem
 Keep = Callable[[ResponseObject], Awaitable[None]]
 
 
@@ -44,7 +47,7 @@ class Answering:
     """All of it was said; what is still to come is that it was kept."""
 
     @property
-    def _item(self) -> ReasoningItem | OutputMessage | None:
+    def _item(self) -> Item | None:
         return self.body.output[-1] if self.body.output else None
 
     def event(self, kind: str, **facts: Any) -> bytes:
@@ -75,17 +78,32 @@ class Answering:
         self.text += text
         yield self._part("response.output_text.delta", delta=text, logprobs=[])
 
-    def close(self) -> Iterator[bytes]:
-        """The end of the answer's text, its part and its item."""
+    def close(self, calls: tuple[ToolCall, ...]) -> Iterator[bytes]:
+        """The end of the answer's text, its part and its item, if it has one; then the tools that it calls."""
         self.closed = True
+        if isinstance(self._item, OutputMessage) or not calls:
+            yield from self._close_text("commentary" if calls else "final_answer")
+        else:
+            yield from self._close_reasoning()
+        for item in call_items(calls, self.body.id.removeprefix("resp_")):
+            yield from self._call(item)
+
+    def _call(self, item: FunctionCallItem) -> Iterator[bytes]:
+        yield from self._open(item.model_copy(update={"arguments": "", "status": "in_progress"}))
+        place = {"item_id": item.id, "output_index": len(self.body.output) - 1}
+        yield self.event("response.function_call_arguments.delta", delta=item.arguments, **place)
+        yield self.event("response.function_call_arguments.done", arguments=item.arguments, name=item.name, **place)
+        yield from self._done({"arguments": item.arguments, "status": "completed"})
+
+    def _close_text(self, phase: str) -> Iterator[bytes]:
         if not isinstance(self._item, OutputMessage):
             yield from self.say("")
         said = OutputText(text=self.text)
         yield self._part("response.output_text.done", text=self.text, logprobs=[])
         yield self._part("response.content_part.done", part=said)
-        yield from self._done({"content": [said], "status": "completed"})
+        yield from self._done({"content": [said], "status": "completed", "phase": phase})
 
-    def _open(self, item: ReasoningItem | OutputMessage) -> Iterator[bytes]:
+    def _open(self, item: Item) -> Iterator[bytes]:
         self.body.output.append(item)
         yield self.event("response.output_item.added", output_index=len(self.body.output) - 1, item=item)
 
@@ -143,7 +161,7 @@ async def _events(answering: Answering, telling: Telling, keep: Keep) -> AsyncGe
     for delta in telling.end(result):
         for each in _told(answering, delta):
             yield each
-    for each in answering.close():
+    for each in answering.close(called(result)):
         yield each
     answering.body = ended(answering.body, result)
     await keep(answering.body)
@@ -163,15 +181,13 @@ def _told(answering: Answering, delta: dict[str, str]) -> Iterator[bytes]:
 def ended(body: ResponseObject, result: Result) -> ResponseObject:
     """The body of a response whose run has ended with this result, and whose output is there."""
     _, finish = final(result, ())
-    spent = result.exchange.usage
-    told = ResponseUsage(input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, total_tokens=spent.tokens)
     cut = finish == "length"
     return body.model_copy(
         update={
             "status": "incomplete" if cut else "completed",
             "incomplete_details": Incomplete() if cut else None,
             "completed_at": int(time.time()),
-            "usage": told,
+            "usage": usage_of(result),
             "eot": outcome(result),
         }
     )

@@ -1,96 +1,15 @@
-"""OpenAI's responses as types: what is read of a request (the rest is let pass), and the whole of an answer."""
+"""OpenAI's responses as types: the whole of an answer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from api.asks import json_question
-from api.conversation import Conversation, conversation
-from api.http.chat_types import Part
-from api.http.errors import ApiError
-from api.http.types import Asked, Metadata
 from api.outcome import Outcome
-from eot.types import Message
+from eot.types import Result, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
-
-
-class InputItem(Asked):
-    """A message, or what a tool was asked and gave. Items of other types say nothing that could be read."""
-
-    type: str = "message"
-    role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[Part] | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: str | list[Part] | None = None
-
-    @property
-    def turn(self) -> tuple[str, str] | None:
-        """(role, text), if it says anything."""
-        match self.type:
-            case "message" if self.role:
-                return self.role, _text(self.content)
-            case "function_call":
-                return "assistant", f"[called the tool {self.name or ''}({self.arguments or ''})]"
-            case "function_call_output":
-                return "tool", _text(self.output)
-            case _:
-                return None
-
-
-def _text(content: str | list[Part] | None) -> str:
-    if isinstance(content, list):
-        return "\n".join(filter(None, (part.readable for part in content)))
-    return content or ""
-
-
-class TextFormat(Asked):
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-
-
-class TextOptions(Asked):
-    format: TextFormat | None = None
-
-
-class ResponsesRequest(Asked):
-    model: Annotated[str, Field(max_length=200)]
-    input: str | list[InputItem]
-    instructions: str | None = None
-    previous_response_id: Annotated[str, Field(max_length=100)] | None = None
-    store: bool | None = None
-    stream: bool | None = None
-    background: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    text: TextOptions | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    """Not OpenAI's: the same seed again gives jobs the same run."""
-    metadata: Metadata | None = None
-
-    def talk(self, before: tuple[Message, ...]) -> Conversation:
-        """The conversation, after what was said in an earlier response."""
-        said = [("user", self.input)] if isinstance(self.input, str) else [item.turn for item in self.input]
-        told = [("system", self.instructions)] if self.instructions else []
-        return conversation([*told, *((message.role, message.content) for message in before), *filter(None, said)])
-
-    @property
-    def form(self) -> dict[str, Any]:
-        """What the wanted format makes of a question."""
-        wanted = self.text.format if self.text else None
-        if wanted is None or wanted.type == "text":
-            return {}
-        return json_question(wanted.schema_ if wanted.type == "json_schema" and wanted.schema_ else {"type": "object"})
-
-    def refuse_what_cannot_be(self) -> None:
-        if self.background:
-            raise ApiError(
-                400, "background responses are not made here; POST /v1/runs goes on by itself", param="background"
-            )
 
 
 class OutputText(BaseModel):
@@ -120,7 +39,36 @@ class OutputMessage(BaseModel):
     status: Literal["in_progress", "completed", "incomplete"] = "in_progress"
     role: Literal["assistant"] = "assistant"
     content: list[OutputText] = []
-    phase: Literal["final_answer"] = "final_answer"
+    phase: Literal["commentary", "final_answer"] = "final_answer"
+    """Commentary where tool calls come after it."""
+
+
+class FunctionCallItem(BaseModel):
+    """A tool that the asker is to call."""
+
+    type: Literal["function_call"] = "function_call"
+    id: str
+    call_id: str
+    name: str
+    arguments: str = ""
+    status: Literal["in_progress", "completed"] = "in_progress"
+
+
+def call_items(calls: tuple[ToolCall, ...], name: str) -> list[FunctionCallItem]:
+    return [
+        FunctionCallItem(
+            id=f"fc_{name}_{place}", call_id=call.id, name=call.name, arguments=call.arguments, status="completed"
+        )
+        for place, call in enumerate(calls)
+    ]
+
+
+class CompactionItem(BaseModel):
+    """What a conversation came to, to be sent back in its place."""
+
+    type: Literal["compaction"] = "compaction"
+    id: str
+    encrypted_content: str
 
 
 class InputDetails(BaseModel):
@@ -140,6 +88,11 @@ class ResponseUsage(BaseModel):
     total_tokens: int
     input_tokens_details: InputDetails = InputDetails()
     output_tokens_details: OutputDetails = OutputDetails()
+
+
+def usage_of(result: Result) -> ResponseUsage:
+    spent = result.exchange.usage
+    return ResponseUsage(input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, total_tokens=spent.tokens)
 
 
 class Failure(BaseModel):
@@ -163,10 +116,10 @@ class ResponseObject(BaseModel):
     model: str
     previous_response_id: str | None = None
     instructions: str | None = None
-    output: list[ReasoningItem | OutputMessage] = []
+    output: list[ReasoningItem | OutputMessage | FunctionCallItem] = []
     error: Failure | None = None
     tools: list[Any] = []
-    tool_choice: str = "auto"
+    tool_choice: str | dict[str, Any] = "auto"
     truncation: str = "disabled"
     parallel_tool_calls: bool = True
     text: dict[str, Any] = {"format": {"type": "text"}}
@@ -185,6 +138,17 @@ class ResponseObject(BaseModel):
     metadata: dict[str, str] = {}
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    eot: Outcome | None = None
+
+
+class CompactionObject(BaseModel):
+    """A conversation made shorter: `output` is the input to go on with."""
+
+    id: str
+    object: Literal["response.compaction"] = "response.compaction"
+    created_at: int
+    output: list[CompactionItem]
+    usage: ResponseUsage
     eot: Outcome | None = None
 
 

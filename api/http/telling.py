@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.verbatim import in_words
 from api.progress import STILL, progress
 from api.runs import Run
 from eot.errors import TransientError
 from eot.events import Event, Token
 from eot.settings import Progress
-from eot.types import Finish, Result
+from eot.types import Finish, Result, ToolCall
 
 Delta = dict[str, Any]
 """What is added: {"content": text}, or {"reasoning_content": text} as the setting has it."""
@@ -70,10 +71,16 @@ class Telling:
         return {"content": opening + text}
 
 
+def called(result: Result) -> tuple[ToolCall, ...]:
+    """The tools that the answer asks for."""
+    said = result.exchange.latest.get(result.verdict.agent)
+    return said.tool_calls if said else ()
+
+
 def final(result: Result, stops: Iterable[str]) -> tuple[str, Finish]:
     """The text that is the answer, cut at the first of `stops`, and why it ends there."""
     said = result.exchange.latest.get(result.verdict.agent)
-    whole = result.verdict.text
+    whole = result.verdict.text.removesuffix(in_words(called(result)))
     ends = [at for at in map(whole.find, stops) if at >= 0]
     if ends:
         return whole[: min(ends)], "stop"
