@@ -143,7 +143,7 @@ class Keyring:
 
     async def spent(self, id_: str) -> float:
         """Dollars that this key has spent in all."""
-        return await self._store.counters.add(spent_key(id_), 0.0)
+        return await self._store.counters.total(spent_key(id_))
 
 
 def caller_of(key: Key) -> Caller:

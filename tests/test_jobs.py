@@ -9,11 +9,12 @@ from collections import Counter
 import pytest
 import redis.asyncio
 import redis.exceptions
-from jobs import PATH, batch_of, ended, lines, met, until, working
+from jobs import PATH, batch_of, ended, endpoint, lines, met, until, working
 from redis_server import RedisServer
 
 from api.http.errors import ApiError
 from api.jobs import answering
+from api.jobs.engine import Engine
 from api.store import Counts, Estimate, open_store
 from eot.errors import NoQuorumError
 
@@ -52,7 +53,7 @@ async def test_a_batch_is_validated_answered_and_ended(place):
     assert [line["custom_id"] for line in output] == [f"q{k}" for k in range(50)]
     assert output[7]["response"]["status_code"] == 200
     assert output[7]["response"]["body"]["said"] == 7
-    assert output[7]["response"]["body"]["run"] == f"batch:{batch}:q7"
+    assert output[7]["response"]["body"]["run"] == f"batch:{batch}:8"
     assert output[7]["error"] is None
     assert len({line["id"] for line in output}) == 50
     assert list(row.at) == ["in_progress", "finalizing", "completed"]
@@ -282,3 +283,25 @@ async def test_an_item_is_in_work_once_however_often_it_is_queued(place):
         row, *_ = await ended(store, batch)
     assert row.counts.completed == 8
     assert set(asked.values()) == {1}
+
+
+async def test_a_worker_that_dies_right_after_a_commit_leaves_no_booking_behind(place):
+    """The outcome is in the store, and nothing that the worker would have done next was done."""
+    store, url = place
+    reckoned = Estimate(calls_least=1, calls_most=2)
+
+    async def answer(body, run_id):
+        return {"eot": {"usage": {"calls": 1}}}
+
+    async def nowhere(task, batch, line=0):
+        """The queue of a worker that dies."""
+
+    batch = await batch_of(store, lines(2), max_calls=3)
+    dying = Engine(store, endpoint(answer, reckoned=reckoned), url=url).work
+    dying.queue = nowhere
+    await dying.validate(batch)
+    row, item = await store.batches.load(batch), await store.items.load(batch, 1)
+    await store.items.finish(batch, await dying.answering.outcome(row, item))
+    async with working(store, answer, url=url, reckoned=reckoned):
+        row, output, errors = await ended(store, batch, seconds=15)
+    assert (row.status, len(output), errors, row.counts.calls) == ("completed", 2, [], 2)

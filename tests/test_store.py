@@ -260,19 +260,22 @@ async def test_a_total_adds_up(store):
     totals = await asyncio.gather(*(store.counters.add("spent", 0.25) for _ in range(8)))
     assert sorted(totals) == pytest.approx([0.25 * k for k in range(1, 9)])
     assert await store.counters.add("spent", 0) == pytest.approx(2)
-    await store.counters.forget("spent")
-    assert await store.counters.add("spent", 0) == 0
+    assert await store.counters.total("spent") == pytest.approx(2)
+    assert await store.counters.total("nothing") == 0
 
 
-async def test_bookings_never_pass_their_cap(store):
-    booked = await asyncio.gather(*(store.counters.reserve("b", str(k), 3, 10) for k in range(6)))
+async def test_bookings_and_what_was_spent_never_pass_the_cap(store):
+    await store.items.add("b", items(1, 8))
+    booked = await asyncio.gather(*(store.items.book("b", line, 3, 10) for line in range(1, 7)))
     assert booked.count(True) == 3
-    slot = str(booked.index(True))
-    assert await store.counters.reserve("b", slot, 3, 10)  # it was booked already
-    assert await store.counters.settle("b", slot, 1) == 7
-    assert await store.counters.reserve("b", "new", 3, 10)
-    assert not await store.counters.reserve("b", "newer", 1, 10)
-    assert await store.counters.settle("b", "unbooked", 5) == 15
+    line = 1 + booked.index(True)
+    assert await store.items.book("b", line, 3, 10)  # it has its booking already
+    await store.items.finish("b", done(line).model_copy(update={"usage": Usage(calls=1)}))
+    assert not await store.items.book("b", line, 1, 10)  # it has ended
+    assert not await store.items.book("b", 8, 4, 10)
+    assert await store.items.book("b", 8, 3, 10)
+    await store.items.drop("b")
+    assert not await store.items.book("b", 8, 3, 10)
 
 
 async def test_what_was_kept_is_there_after_the_store_is_opened_again(store, tmp_path, request):

@@ -65,7 +65,7 @@ class Answering:
                 return None
             case "no":
                 return _outcome(item, 402, "", _CAP_REACHED)
-        run_id = f"batch:{batch.id}:{item.custom_id}"
+        run_id = f"batch:{batch.id}:{item.line}"  # not its custom_id, which may be a person's: run ids are logged
         fault = ApiError(500, "not asked")
         for wait in (*(() if batch.max_calls else _WAITS), None):
             try:
@@ -86,7 +86,7 @@ class Answering:
         return _outcome(item, fault.status, run_id, fault.envelope).model_copy(update={"usage": booked})
 
     async def _may_begin(self, batch: Batch, item: Item, calls: int | None) -> Begin:
-        """Book the calls of the item's worst case; what it did not need is given back when it has ended."""
+        """Book the calls of the item's worst case; its outcome, when committed, puts what was spent in their place."""
         if batch.max_calls is None and batch.max_usd is None:
             return "yes"
         spent = await self.store.items.counts(batch.id)
@@ -94,26 +94,14 @@ class Answering:
             return "no"
         if batch.max_calls is None or calls is None:
             return "yes"
-        if await self.store.counters.reserve(_booked(batch.id), str(item.line), calls, batch.max_calls):
+        if await self.store.items.book(batch.id, item.line, calls, batch.max_calls):
             return "yes"
         return "no" if spent.calls + calls > batch.max_calls else "later"
-
-    async def settle(self, batch: Batch, outcome: Outcome) -> None:
-        """What an item did not spend of its booking is there for the others."""
-        if batch.max_calls is not None:
-            await self.store.counters.settle(_booked(batch.id), str(outcome.line), outcome.usage.calls)
-
-    async def forget(self, batch: str) -> None:
-        await self.store.counters.forget(_booked(batch))
 
 
 Begin = Literal["yes", "no", "later"]
 
 _CAP_REACHED = ApiError(402, "a cap of the batch was reached before this request", code="budget_spent").envelope
-
-
-def _booked(batch: str) -> str:
-    return f"booked:{batch}"
 
 
 def _outcome(item: Item, status: int, run_id: str, answer: Body) -> Outcome:

@@ -113,8 +113,6 @@ class Work:
                     raise
                 _log.warning("an outcome of %s cannot be committed yet: %s", batch.id, type(fault).__name__)
                 await asyncio.sleep(_COMMIT_WAIT)
-        if finished.won:
-            await self.answering.settle(batch, outcome)
         if finished.next_line is not None:
             await self.queue("item", batch.id, finished.next_line)
         if not finished.left:
@@ -133,7 +131,6 @@ class Work:
     async def _forget(self, batch_id: str) -> None:
         """A batch that has ended keeps its row and its files. Last of all it leaves the list that the sweep reads."""
         await self.store.items.drop(batch_id)
-        await self.answering.forget(batch_id)
         await self.store.batches.retire(batch_id)
 
     async def _ended(self, batch: Batch) -> Batch | None:
@@ -149,8 +146,10 @@ class Work:
         files = await write_files(self.store, batch, counts)
         ended = await self._enter(batch.id, batch.status, lambda row: row.entered(status, counts=counts, **files))
         if ended is None:  # somebody else ended it meanwhile, with files of their own
-            for file in files.values():
-                await self.store.files.delete(file)
+            standing = await self.store.batches.load(batch.id)
+            for field, file in files.items():
+                if standing is None or getattr(standing, field) != file:
+                    await self.store.files.delete(file)
         return ended
 
 

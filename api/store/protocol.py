@@ -1,7 +1,8 @@
 """What a backend of the store can do: four small groups of methods, the same for SQLite and for Redis.
 
 Rows are JSON texts to a backend; `areas.py` says what they mean, once for all backends. Every method is atomic, and
-what it changed is durable when it returns. All times are Unix seconds.
+what it changed is durable when it returns. A backend that sends a command again, because its answer was lost, still
+does it once. All times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -67,6 +68,13 @@ class Items(Protocol):
         """Lines of the first `size` items without an outcome."""
         ...
 
+    async def book(self, batch: str, line: int, calls: int, cap: int) -> bool:
+        """Book calls for an item without an outcome, if what was spent and what is booked then stay within the cap.
+
+        An item that has a booking keeps it. Its outcome takes the booking's place.
+        """
+        ...
+
     async def finish(self, batch: str, outcome: Outcome, window: int = 0) -> Finished:
         """Commit the outcome unless one stands; `next_line` is the last of the window of that size."""
         ...
@@ -101,16 +109,8 @@ class Counters(Protocol):
         """Add to a running total (0 at first) and return it."""
         ...
 
-    async def reserve(self, key: str, slot: str, amount: float, cap: float) -> bool:
-        """Book `amount` for the slot if all slots together stay within the cap; a booked slot stays as it is."""
-        ...
-
-    async def settle(self, key: str, slot: str, amount: float) -> float:
-        """Put what was really spent in the place of the slot's booking; return the sum of all slots."""
-        ...
-
-    async def forget(self, key: str) -> None:
-        """Drop a total or the slots of that name."""
+    async def total(self, key: str) -> float:
+        """The running total as it is."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Shared numbers in SQLite: token buckets, running totals, bookings against a cap."""
+"""Shared numbers in SQLite: token buckets and running totals."""
 
 from __future__ import annotations
 
@@ -29,34 +29,15 @@ class SqliteCounters:
     async def add(self, key: str, amount: float) -> float:
         return await self._database.write(lambda on: _add(on, key, amount))
 
-    async def reserve(self, key: str, slot: str, amount: float, cap: float) -> bool:
-        def step(on: sqlite3.Connection) -> bool:
-            if on.execute("select 1 from sums where key = ? and slot = ?", (key, f"/{slot}")).fetchone():
-                return True
-            if _add(on, key, 0.0) + amount > cap:
-                return False
-            _book(on, key, slot, amount)
-            return True
-
-        return await self._database.write(step)
-
-    async def settle(self, key: str, slot: str, amount: float) -> float:
-        return await self._database.write(lambda on: _book(on, key, slot, amount))
-
-    async def forget(self, key: str) -> None:
-        await self._database.write(lambda on: on.execute("delete from sums where key = ?", (key,)))
+    async def total(self, key: str) -> float:
+        asked = "select amount from sums where key = ? and slot = ''"
+        row = await self._database.read(lambda on: on.execute(asked, (key,)).fetchone())
+        return float(row[0]) if row else 0.0
 
 
 def _add(on: sqlite3.Connection, key: str, amount: float) -> float:
-    """The total of a name is its slot ""; bookings lie in slots that begin with a stroke."""
     put = (
         "insert into sums (key, slot, amount) values (?, '', ?)"
         " on conflict do update set amount = amount + excluded.amount returning amount"
     )
     return float(on.execute(put, (key, amount)).fetchone()[0])
-
-
-def _book(on: sqlite3.Connection, key: str, slot: str, amount: float) -> float:
-    row = on.execute("select amount from sums where key = ? and slot = ?", (key, f"/{slot}")).fetchone()
-    on.execute("replace into sums (key, slot, amount) values (?, ?, ?)", (key, f"/{slot}", amount))
-    return _add(on, key, amount - (row[0] if row else 0.0))

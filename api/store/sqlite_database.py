@@ -39,6 +39,9 @@ create table if not exists tallies (
     failed integer not null default 0, calls integer not null default 0, input_tokens integer not null default 0,
     output_tokens integer not null default 0, usd real not null default 0, unpriced integer not null default 0
 ) without rowid;
+create table if not exists bookings (
+    batch text not null, line integer not null, calls integer not null, primary key (batch, line)
+) without rowid;
 create table if not exists buckets (key text primary key, level real not null, at real not null) without rowid;
 create table if not exists sums (
     key text not null, slot text not null, amount real not null, primary key (key, slot)

@@ -31,6 +31,9 @@ class SqliteItems:
         rows = await self._database.read(lambda on: on.execute(asked, (batch, size)).fetchall())
         return [line for (line,) in rows]
 
+    async def book(self, batch: str, line: int, calls: int, cap: int) -> bool:
+        return await self._database.write(lambda on: _book(on, batch, line, calls, cap))
+
     async def finish(self, batch: str, outcome: Outcome, window: int = 0) -> Finished:
         return await self._database.write(lambda on: _finish(on, batch, outcome, window))
 
@@ -57,8 +60,8 @@ class SqliteItems:
 
     async def drop(self, batch: str) -> None:
         def step(on: sqlite3.Connection) -> None:
-            on.execute("delete from items where batch = ?", (batch,))
-            on.execute("delete from tallies where batch = ?", (batch,))
+            for table in ("items", "tallies", "bookings"):
+                on.execute(f"delete from {table} where batch = ?", (batch,))  # noqa: S608 - constants
 
         await self._database.write(step)
 
@@ -75,11 +78,24 @@ def _add(on: sqlite3.Connection, batch: str, rows: list[tuple[str, int, str, str
     return [line for _, line, name, _ in rows if on.execute(named, (batch, name)).fetchone() != (line,)]
 
 
+def _book(on: sqlite3.Connection, batch: str, line: int, calls: int, cap: int) -> bool:
+    one = (batch, line)
+    if on.execute("select 1 from bookings where batch = ? and line = ?", one).fetchone():
+        return True
+    others = on.execute("select total(calls) from bookings where batch = ?", (batch,)).fetchone()[0]
+    left = on.execute("select 1 from items where batch = ? and line = ? and ok is null", one).fetchone()
+    if not left or _counts(on, batch).calls + others + calls > cap:
+        return False
+    on.execute("insert into bookings (batch, line, calls) values (?, ?, ?)", (*one, calls))
+    return True
+
+
 def _finish(on: sqlite3.Connection, batch: str, outcome: Outcome, window: int) -> Finished:
     change = "update items set ok = ?, body = ? where batch = ? and line = ? and ok is null"
     won = on.execute(change, (outcome.ok, outcome.body, batch, outcome.line)).rowcount == 1
     if won:
         _count(on, batch, ok=outcome.ok, by=1, usage=outcome.usage)
+        on.execute("delete from bookings where batch = ? and line = ?", (batch, outcome.line))
     last = "select line from items where batch = ? and ok is null order by line limit 1 offset ?"
     row = on.execute(last, (batch, window - 1)).fetchone() if won and window else None
     return Finished(won=won, next_line=row[0] if row else None, left=_counts(on, batch).left)
