@@ -20,8 +20,11 @@ create table if not exists calls (
     run_id text not null, agent text not null, round integer not null, digest text not null,
     reply text not null, created text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     primary key (run_id, agent, round, digest)
-) without rowid
+) without rowid;
+create index if not exists calls_by_age on calls (created)
 """
+_PRUNED = 500
+"""Rows deleted in one step: a writer beside it waits for no more than that."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Calls(Protocol):
 
     def asking(self, key: CallKey) -> asyncio.Lock:
         """Held while this call is looked up or made, so that nobody in this process makes it a second time."""
+        ...
+
+    def prune(self, before: float) -> int:
+        """Forget the replies that were kept before this Unix time; return how many. Others may do so by themselves."""
         ...
 
     def close(self) -> None: ...
@@ -76,7 +83,7 @@ class CallStore:
             )
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = normal")
-            self._connection.execute(_SCHEMA)
+            self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as fault:
             raise InputError(f"paid calls cannot be kept in {path}: {fault}; name another file") from fault
         self._lock = threading.Lock()
@@ -104,6 +111,18 @@ class CallStore:
     def asking(self, key: CallKey) -> asyncio.Lock:
         """Held while this call is looked up or made, so that nobody in this process makes it a second time."""
         return self._asking.setdefault(key, asyncio.Lock())
+
+    def prune(self, before: float) -> int:
+        """Forget the replies that were kept before this Unix time; return how many."""
+        old = "select run_id, agent, round, digest from calls where created < strftime(?, ?, 'unixepoch') limit ?"
+        gone = f"delete from calls where (run_id, agent, round, digest) in ({old})"  # noqa: S608 - constants
+        pruned = 0
+        while True:
+            with self._lock:
+                step = self._connection.execute(gone, ("%Y-%m-%dT%H:%M:%fZ", before, _PRUNED)).rowcount
+            pruned += step
+            if step < _PRUNED:
+                return pruned
 
     def close(self) -> None:
         with self._lock:

@@ -32,7 +32,8 @@ _SEEDS = 2**31
 
 def engine(service: Service, at_once: int) -> Engine:
     """The jobs of this process; with Redis the queue is shared with every other process on the same Redis."""
-    return Engine(service.store, endpoints(service), url=service.settings.serve.store, at_once=at_once)
+    shared = service.settings.serve.store
+    return Engine(service.store, endpoints(service), url=shared, at_once=at_once, booked=service.limits.booked)
 
 
 def endpoints(service: Service) -> Endpoints:

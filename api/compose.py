@@ -202,6 +202,11 @@ class House:
         self._store = self._store or CallStore(self.settings.home / "calls.sqlite")
         return self._store
 
+    def prune_calls(self, before: float) -> int:
+        """Forget the replies that were kept before this Unix time; return how many. It blocks: use a thread."""
+        kept = self._store or (self.settings.home / "calls.sqlite").exists()
+        return self._calls().prune(before) if kept else 0
+
     def embedder(self, method: str) -> Embed | None:
         """What embeds for this vote, made once; see `embedder`."""
         self._embed = self._embed or embedder(self.settings, method)

@@ -5,17 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from api.http.errors import ApiError
 from api.keys import Caller, Keyring, spent_key
-from api.store import Level, Store
+from api.store import STORE_FAULTS, Level, Store
 from eot.errors import BudgetError
 from eot.events import Event, TurnEnded, Watch
 from eot.settings import CouncilSettings
 from eot.types import Thought, Usage
 
 _log = logging.getLogger(__name__)
+
+_BATCHES_SHARE = 0.8
+"""How much of a key's tokens a minute its batches may take: the rest is there for whoever waits for an answer."""
+
+
+@dataclass
+class _Booking:
+    """Tokens of a key's window that were taken before they are used: what is used comes out of them first."""
+
+    left: float
+
+    def cover(self, tokens: float) -> float:
+        covered = min(self.left, tokens)
+        self.left -= covered
+        return covered
+
+
+_booking: ContextVar[_Booking | None] = ContextVar("booking", default=None)
+"""What the runs that begin here, and now, are charged to first."""
 
 
 class Limits:
@@ -66,15 +88,41 @@ class Limits:
         cap = left if council.budget.usd is None else min(left, council.budget.usd)
         return council.model_copy(update={"budget": council.budget.model_copy(update={"usd": cap})})
 
+    @asynccontextmanager
+    async def booked(self, owner: str, tokens: float) -> AsyncIterator[bool]:
+        """Book tokens of the owner's window for the runs begun within; False where they are not there yet.
+
+        What comes to more than batches may take of a whole window waits until all of that is there. What is left over
+        is given back.
+        """
+        key = await self._keyring.row(owner) if owner else None
+        if key is None or key.tokens_per_minute is None:
+            yield True
+            return
+        rate = key.tokens_per_minute
+        amount, bucket = min(tokens, _BATCHES_SHARE * rate), _bucket(owner, "tokens")
+        if not (await self._counters.take(bucket, amount, rate, leave=(1 - _BATCHES_SHARE) * rate)).taken:
+            yield False
+            return
+        booking = _Booking(amount)
+        before = _booking.set(booking)
+        try:
+            yield True
+        finally:
+            _booking.reset(before)
+            with suppress(*STORE_FAULTS):  # the bucket refills by itself; what was answered must not be lost for it
+                await self._counters.take(bucket, -booking.cover(amount), rate, force=True)
+
     def charging(self, owner: str, stop: Callable[[], None]) -> Watch:
         """A watcher that charges the owner's key for each turn, and calls `stop` when its money is spent."""
+        booking = _booking.get()
 
         def watch(event: Event) -> None:
             if not (owner and isinstance(event, TurnEnded)):
                 return
             turn = event.turn
             if not (isinstance(turn, Thought) and turn.recalled):
-                task = asyncio.get_running_loop().create_task(self._charge(owner, turn.usage, stop))
+                task = asyncio.get_running_loop().create_task(self._charge(owner, turn.usage, stop, booking))
                 self._charging.add(task)
                 task.add_done_callback(self._charging.discard)
 
@@ -84,11 +132,12 @@ class Limits:
         """Wait until all that was used is charged."""
         await asyncio.gather(*self._charging)
 
-    async def _charge(self, owner: str, usage: Usage, stop: Callable[[], None]) -> None:
+    async def _charge(self, owner: str, usage: Usage, stop: Callable[[], None], booking: _Booking | None) -> None:
+        tokens = usage.tokens - (booking.cover(usage.tokens) if booking else 0)
         try:
             key = await self._keyring.row(owner)
-            if key and key.tokens_per_minute is not None and usage.tokens:
-                await self._counters.take(_bucket(owner, "tokens"), usage.tokens, key.tokens_per_minute, force=True)
+            if key and key.tokens_per_minute is not None and tokens:
+                await self._counters.take(_bucket(owner, "tokens"), tokens, key.tokens_per_minute, force=True)
             if usage.cost_usd:
                 total = await self._counters.add(spent_key(owner), usage.cost_usd)
                 if key and key.max_usd is not None and total >= key.max_usd:

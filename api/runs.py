@@ -27,11 +27,12 @@ Status = Literal["running", "completed", "failed", "stopped"]
 class Run:
     """One run: begun when it is made, ended when `status` is no longer "running".
 
-    Events are numbered from 1. The pieces of a turn leave the log when the turn has ended, since its end has the whole
-    text: so a log stays small, and who comes back late is told each turn once.
+    Events are numbered on from `told`: 0, or what its earlier lives may have told at most. The pieces of a turn leave
+    the log when the turn has ended, since its end has the whole text: so a log stays small, and who comes back late is
+    told each turn once.
     """
 
-    def __init__(self, ask: Ask, council: Council, *, run_id: str, owner: str, watch: Watch) -> None:
+    def __init__(self, ask: Ask, council: Council, *, run_id: str, owner: str, watch: Watch, told: int) -> None:
         self.id, self.owner, self.ask = run_id, owner, ask
         self.created = time.time()
         self.status: Status = "running"
@@ -39,7 +40,7 @@ class Run:
         self.fault: Exception | None = None
         self.log: list[tuple[int, Event]] = []
         self._watches = [watch]
-        self.told = 0
+        self.told = told
         self._news = asyncio.Event()
         self._stopper = Stopper()
         self._task = asyncio.create_task(self._play(council), name=run_id)
@@ -78,7 +79,8 @@ class Run:
     async def follow(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """Each event past number `after`, as it comes, until the run has ended.
 
-        A number that was not told yet belongs to an earlier life of the run: then all is told again.
+        A number from an earlier life of the run is below all of these: then all is told again. So it is after one that
+        was never told.
         """
         after = 0 if after > self.told + 1 else after
         while True:
@@ -122,6 +124,11 @@ class Run:
             watch(event)
         self._wake()
 
+    def written(self) -> str:
+        """The events so far as JSON lines with their numbers, without the pieces of turns."""
+        whole = ((number, event) for number, event in self.log if not isinstance(event, Token))
+        return "\n".join(f'{{"number":{number},"event":{event.model_dump_json()}}}' for number, event in whole)
+
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
@@ -143,12 +150,19 @@ class Runs:
         return len(self.live)
 
     async def start(
-        self, ask: Ask, *, owner: str = "", run_id: str | None = None, keep: bool = False, job: bool = False
+        self,
+        ask: Ask,
+        *,
+        owner: str = "",
+        run_id: str | None = None,
+        keep: bool = False,
+        job: bool = False,
+        told: int = 0,
     ) -> Run:
         """Seat the council and begin.
 
         `keep` keeps every reply under `run_id`, so that the run can be begun again without paying twice. A `job` takes
-        none of the places that are for whoever waits.
+        none of the places that are for whoever waits. Its events are numbered on from `told`.
 
         Raises:
             ApiError: 429, as many runs are in flight as may be.
@@ -162,7 +176,7 @@ class Runs:
             seats = await self._house.seated(ask.council, ask.question)
             tuned = self._tuned(ask, seats.agents)
             council = await self._house.council(seats, tuned=tuned, keep=keep)
-            begun = Run(ask, council, run_id=run_id or new_id(), owner=owner, watch=self._observing)
+            begun = Run(ask, council, run_id=run_id or new_id(), owner=owner, watch=self._observing, told=told)
         except BaseException:
             self._places -= places
             raise

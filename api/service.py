@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from dataclasses import replace
 
 from agents.redis_store import RedisCallStore
@@ -19,6 +20,7 @@ from api.observing import Observing
 from api.pulling import Pulls
 from api.runs import Run, Runs
 from api.store import STORE_FAULTS, Answer, Store, open_store
+from eot.errors import EotError
 from eot.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 _STORE_PATIENCE = 2.0
 _VOTES_AT_ONCE = 2
 """Each is a thread that computes: more of them would only take the event loop's time, and no vote would end sooner."""
+_AN_HOUR = 3600.0
 
 
 class Service:
@@ -41,7 +44,7 @@ class Service:
         self.settings = settings
         self.observing = Observing(otel=settings.serve.otel)
         shared = settings.serve.store
-        calls = RedisCallStore(shared) if shared else None
+        calls = RedisCallStore(shared, kept_days=settings.serve.keep_calls_days) if shared else None
         self.house = House(settings, observe=self.observing.call, calls=calls)
         self.store = store or open_store(settings.serve.store, settings.home)
         self.keyring = Keyring(self.store)
@@ -51,14 +54,26 @@ class Service:
         self.pulls = Pulls(settings.home)
         self.voting = asyncio.Semaphore(_VOTES_AT_ONCE)
         self.draining = False
+        self._pruning: asyncio.Task[None] | None = None
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
 
     async def open(self) -> None:
-        """Go on with the runs that the process before this one left. With Redis another process may still have them."""
-        if self.settings.serve.store is None:
-            await self.native.resume()
-            return
-        self.house.salt = await self._shared_salt()
+        """Take part in what the processes on this store do together."""
+        if self.settings.serve.store is not None:
+            self.house.salt = await self._shared_salt()
+        self.native.open()
+        self._pruning = asyncio.create_task(self._prune())
+
+    async def _prune(self) -> None:
+        """Forget paid calls that nobody will ask for any more, now and once an hour."""
+        while True:
+            try:
+                before = time.time() - self.settings.serve.keep_calls_days * 86_400
+                if pruned := await asyncio.to_thread(self.house.prune_calls, before):
+                    _log.info("%d kept calls are forgotten: they are too old", pruned)
+            except (*STORE_FAULTS, EotError) as fault:
+                _log.warning("old calls cannot be forgotten yet: %s", type(fault).__name__)
+            await asyncio.sleep(_AN_HOUR)
 
     async def _shared_salt(self) -> str:
         """The salt that the first process made. A store that is away for a while is waited for."""
@@ -75,6 +90,8 @@ class Service:
         for run in list(self.runs.live.values()):
             run.stop()
         await asyncio.gather(*(run.ended() for run in list(self.runs.live.values())))
+        if self._pruning:
+            self._pruning.cancel()
         await self.native.close()
         await self.limits.close()
         await self.house.close()
@@ -94,6 +111,7 @@ class Service:
         keep: bool = False,
         job: bool = False,
         calls: int | None = None,
+        told: int = 0,
     ) -> Run:
         """Begin a run, unless this process is on its way out (`Runs.start` says what the words mean).
 
@@ -105,13 +123,14 @@ class Service:
             least = min(calls, council.budget.calls or calls)
             council = council.model_copy(update={"budget": council.budget.model_copy(update={"calls": least})})
         ask = replace(ask, council=council)
-        run = await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job)
+        run = await self.runs.start(ask, owner=owner, run_id=run_id, keep=keep, job=job, told=told)
         run.watched_by(self.limits.charging(owner, run.stop))
         return run
 
     def drain(self) -> None:
         """From now on nothing new is begun; what is under way goes on."""
         self.draining = True
+        self.native.drain()
         self.jobs.drain()
 
     def refuse_when_draining(self) -> None:

@@ -45,9 +45,7 @@ class Threads:
         """Forget it and its runs; those under way are stopped first."""
         row = await self.load(id_)
         for run_id in _runs(row):
-            if run := self._native.live(run_id):
-                run.stop()
-                await self._native.kept(run_id)
+            await self._native.stop(run_id)
             await self._store.runs.delete(run_id)
         await self._store.conversations.delete(id_)
 

@@ -150,6 +150,8 @@ class ServeSettings(_Table):
     """Where runs, files, batches and keys are kept: redis://HOST:PORT/0 for many machines. Unset: SQLite in `home`."""
     jobs: int = Field(default=16, ge=0, le=64)
     """Requests of batches in work at once in this process; 0 leaves them to `eot worker`s on the same Redis."""
+    keep_calls_days: float = Field(default=30, gt=0)
+    """How long paid replies are kept, so that what died asks again only for the rest. No batch lasts longer than 30."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
     max_body_mb: Count = 20

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agents import Budget, Budgeted, CallStore, Memo, Metered, ScriptedAgent
+from agents.store import CallKey
 from eot.errors import BudgetSpentError, InputError, TransientError
 from eot.settings import BudgetSettings
 from eot.types import Delta, Message, Prompt, Reply
@@ -293,3 +294,15 @@ def test_two_processes_may_keep_their_calls_in_one_file_at_once(tmp_path):
     assert sorted(json.loads(row)["text"] for (row,) in rows) == [
         f"{name} says {k}" for name in "abc" for k in range(4)
     ]
+
+
+def test_replies_that_are_too_old_are_forgotten(tmp_path):
+    store = CallStore(tmp_path / "calls.sqlite")
+    keys = [CallKey("r", "a", k, "digest") for k in range(1200)]
+    for key in keys:
+        store.put(key, "reply")
+    store._connection.execute("update calls set created = '2020-01-01T00:00:00.000Z' where round < 1100")
+    assert store.prune(time.time() - 86_400) == 1100
+    assert store.prune(time.time() - 86_400) == 0
+    assert (store.find(keys[0]), store.find(keys[1150])) == (None, "reply")
+    store.close()

@@ -325,3 +325,52 @@ def test_a_key_stops_at_its_money_however_many_runs_it_has(tmp_path):
     assert cheap.status_code == 200
     assert 3 <= spent < 3 + 8 * 1.1 + 0.01
     assert refused.status_code == 402
+
+
+def batch(doors, key, count):
+    rows = [{"custom_id": f"q{k}", "url": "/v1/chat/completions", "body": CHAT} for k in range(count)]
+    file = {"file": ("in.jsonl", "".join(json.dumps(row) + "\n" for row in rows))}
+    brought = httpx.post(f"{doors.url}/v1/files", files=file, data={"purpose": "batch"}, headers=bearer(key)).json()
+    asked = {"input_file_id": brought["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return httpx.post(f"{doors.url}/v1/batches", json=asked, headers=bearer(key)).json()["id"]
+
+
+def test_a_batch_is_paced_by_its_keys_tokens_and_leaves_some_for_others(tmp_path):
+    """A request is reckoned at 1,800 tokens and uses 30 or so: at 3,000 a minute one is in work at a time."""
+    agents = {name: {"model": "scripted", "script": ["The answer is 7."], "max_tokens": 400} for name in "ab"}
+    council = {"default": {"agents": ["a", "b"], "topology": "memory", "rounds": 0}}
+    with serving(settings(tmp_path, agents=agents, councils=council)) as served:
+        doors = Doors(served)
+        row, key = doors.made("batch", "chat", tokens_per_minute=3000)
+        levels = []
+
+        async def level():
+            taken = await served.service.store.counters.take(f"key:{row.id}:tokens", 0, 3000)
+            levels.append(taken.remaining)
+            return taken
+
+        id_ = batch(doors, key, 6)
+        ends = time.monotonic() + 30
+        while (told := httpx.get(f"{doors.url}/v1/batches/{id_}", headers=bearer(key)).json())["status"] != "completed":
+            doors.run(level())
+            assert time.monotonic() < ends, told
+            time.sleep(0.02)
+        assert doors.chat(key).status_code == 200
+        doors.run(served.service.limits.close())
+        doors.run(level())
+    assert told["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    assert min(levels) > 3000 * 0.2 - 100  # it was never overdrawn: whoever asks in between is answered
+    assert levels[-1] < 3000  # and what was used is charged
+
+
+def test_a_batch_waits_until_its_keys_window_has_refilled(tmp_path):
+    with serving(settings(tmp_path)) as served:
+        doors = Doors(served)
+        row, key = doors.made("batch", tokens_per_minute=60_000)
+        doors.run(served.service.store.counters.take(f"key:{row.id}:tokens", 50_000, 60_000, force=True))
+        began, id_ = time.monotonic(), batch(doors, key, 1)
+        ends = began + 60
+        while httpx.get(f"{doors.url}/v1/batches/{id_}", headers=bearer(key)).json()["status"] != "completed":
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+    assert time.monotonic() - began > 2

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import redis.asyncio
-from jobs import batch_of, content, ended, lines, working
+from jobs import batch_of, content, ended, lines, met, working
 from lossy import lossy
 from redis_server import RedisServer
 
@@ -68,8 +68,7 @@ async def test_a_late_repeat_does_not_bring_an_old_row_back(place):
     store, way = place
     way.lose()
     saving = asyncio.create_task(store.keys.save(Key(id="k", name="old", hash="h")))
-    while not way.lost:
-        await asyncio.sleep(0)
+    await met(lambda: way.lost)
     other = open_store(f"redis://127.0.0.1:{way._port}/0", None)
     await other.keys.save(Key(id="k", name="new", hash="h"))
     await saving

@@ -13,7 +13,7 @@ from api.http.errors import ApiError, ErrorEnvelope
 from api.http.run_types import RunList, RunObject, RunRequest, RunSummary
 from api.http.service import Owner, Serving
 from api.http.sse import PING, EventStream, frame, unless_gone
-from api.native import past_events, run_object
+from api.native import end_number, past_events, run_object
 from api.runs import Run
 from api.service import Service
 from api.store.rows import Run as Row
@@ -92,10 +92,8 @@ async def get_run(
 ) -> RunObject:
     """The run as it is now, or when it has ended if that is within `wait` seconds."""
     row = await _row(service, run_id, owner)
-    if row.status == "running" and (run := service.native.live(run_id)):
-        await unless_gone(request, run.ended(wait))
-        if run.status != "running":
-            await service.native.kept(run_id)
+    if row.status == "running" and wait:
+        await unless_gone(request, service.native.ended(run_id, wait))
         row = await _row(service, run_id, owner)
     return run_object(row)
 
@@ -111,7 +109,8 @@ async def run_events(
 ) -> Response:
     """The run's events from the first one, or from the one after `Last-Event-ID`, until it has ended.
 
-    The pieces of a turn are told while it lasts; who comes later is told the turn as a whole. The last
+    The pieces of a turn are told while it lasts; who comes later, or asks another process than the one that has the
+    run, is told the turn as a whole. A run that was begun again is told again, under higher numbers. The last
     event is `ended`; 204 says that there will be nothing more, which ends a browser's EventSource.
     """
     after = int(last_event_id or 0)
@@ -119,13 +118,12 @@ async def run_events(
     if run := service.native.live(run_id):
         return _live(service, run, after)
     if row.status == "running":
-        raise ApiError(409, "another process has this run; ask again when it has ended", code="run_elsewhere")
-    past = list(past_events(row))
-    end = past[-1][0] + 1 if past else 1
+        return EventStream(_frames_from_elsewhere(service, row, after))
+    past, end = list(past_events(row)), end_number(row)
     if after == end:
         return Response(status_code=204)
     told = [frame(event, event=event["type"], number=number) for number, event in past if number > after or after > end]
-    return EventStream(_whole([*told, _end(row, end)]))
+    return EventStream(_whole([*told, _end(row)]))
 
 
 @router.delete("/{run_id}", response_model=RunObject | Forgotten)
@@ -137,9 +135,8 @@ async def stop_run(
 ) -> Response:
     """Stop a run and keep the partial: what was said by then is voted on, if a quorum has spoken."""
     row = await _row(service, run_id, owner)
-    if run := service.native.live(run_id):
-        run.stop()
-        await service.native.kept(run_id)
+    if row.status == "running":
+        await service.native.stop(run_id)
         row = await _row(service, run_id, owner)
     if forget:
         await service.store.runs.delete(run_id)
@@ -163,7 +160,18 @@ async def _live_frames(service: Service, run: Run, after: int) -> AsyncGenerator
         yield frame(event.model_dump_json(), event=event.type, number=number)
     await service.native.kept(run.id)
     if row := await service.native.load(run.id, run.owner):
-        yield _end(row, run.told + 1)
+        yield _end(row)
+
+
+async def _frames_from_elsewhere(service: Service, row: Row, after: int) -> AsyncGenerator[bytes, None]:
+    async for item in service.native.follow(row.id, after, service.settings.serve.keep_alive_seconds):
+        if item is None:
+            yield PING + frame({"type": "ping"}, event="ping")
+        else:
+            number, event = item
+            yield frame(event, event=event["type"], number=number)
+    if ended := await service.native.load(row.id, row.owner):
+        yield _end(ended)
 
 
 async def _whole(frames: list[bytes]) -> AsyncGenerator[bytes, None]:
@@ -171,7 +179,6 @@ async def _whole(frames: list[bytes]) -> AsyncGenerator[bytes, None]:
         yield each
 
 
-def _end(row: Row, number: int) -> bytes:
-    return frame(
-        {"type": "ended", "run_id": row.id, "status": row.status, "error": row.error}, event="ended", number=number
-    )
+def _end(row: Row) -> bytes:
+    told = {"type": "ended", "run_id": row.id, "status": row.status, "error": row.error}
+    return frame(told, event="ended", number=end_number(row))

@@ -8,14 +8,16 @@ import logging
 import random
 import sqlite3
 from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from redis.exceptions import RedisError
 
 from api.http.errors import ApiError, as_api_error
-from api.jobs.endpoints import Body, Endpoints, NotAnsweredError, usage_in
-from api.store import Batch, Item, Outcome, Store
+from api.jobs.endpoints import Body, Endpoint, Endpoints, NotAnsweredError, usage_in
+from api.store import Batch, Estimate, Item, Outcome, Store
 from eot.types import Usage
 
 _log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Answering:
 
     store: Store
     endpoints: Endpoints
+    booked: Book
     in_work: defaultdict[str, set[asyncio.Task[Outcome | None]]] = field(default_factory=lambda: defaultdict(set))
 
     async def outcome(self, batch: Batch, item: Item) -> Outcome | None:
@@ -59,12 +62,19 @@ class Answering:
 
     async def _outcome(self, batch: Batch, item: Item) -> Outcome | None:
         endpoint, body = self.endpoints[batch.endpoint], json.loads(item.request)
-        calls = None if batch.max_calls is None else (await endpoint.pricing())(body).calls_most
-        match await self._may_begin(batch, item, calls):
-            case "later":
-                return None
-            case "no":
-                return _outcome(item, 402, "", _CAP_REACHED)
+        most = (await endpoint.pricing())(body) if batch.owner or batch.max_calls is not None else Estimate()
+        calls = None if batch.max_calls is None else most.calls_most
+        async with self.booked(batch.owner, most.input_tokens_most + most.output_tokens_most) as may_begin:
+            match await self._may_begin(batch, item, calls) if may_begin else "later":
+                case "later":
+                    return None
+                case "no":
+                    return _outcome(item, 402, "", _CAP_REACHED)
+            return await self._answered(batch, item, endpoint, body, calls)
+
+    async def _answered(
+        self, batch: Batch, item: Item, endpoint: Endpoint, body: Body, calls: int | None
+    ) -> Outcome | None:
         run_id = f"batch:{batch.id}:{item.line}"  # not its custom_id, which may be a person's: run ids are logged
         fault = ApiError(500, "not asked")
         for wait in (*(() if batch.max_calls else _WAITS), None):
@@ -100,6 +110,17 @@ class Answering:
 
 
 Begin = Literal["yes", "no", "later"]
+
+Book = Callable[[str, float], AbstractAsyncContextManager[bool]]
+"""Keeps that many tokens of an owner's a minute for what is asked within; False where they are not there yet."""
+
+
+@asynccontextmanager
+async def unlimited(owner: str, tokens: float) -> AsyncIterator[bool]:
+    """Nobody's tokens are counted."""
+    del owner, tokens
+    yield True
+
 
 _CAP_REACHED = ApiError(402, "a cap of the batch was reached before this request", code="budget_spent").envelope
 

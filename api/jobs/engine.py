@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from docket import Docket, Worker
 
+from api.jobs.answering import Book, unlimited
 from api.jobs.endpoints import Endpoints
 from api.jobs.sweep import Sweep
 from api.jobs.work import Work
@@ -31,12 +32,19 @@ class Engine:
     """
 
     def __init__(
-        self, store: Store, endpoints: Endpoints, *, url: str | None = None, at_once: int = 16, lease: float = LEASE
+        self,
+        store: Store,
+        endpoints: Endpoints,
+        *,
+        url: str | None = None,
+        at_once: int = 16,
+        lease: float = LEASE,
+        booked: Book = unlimited,
     ) -> None:
         self._at_once, self._lease = at_once, timedelta(seconds=lease)
-        self._url = url or f"memory://{uuid.uuid4().hex}"
+        self._url, self._alone = url or f"memory://{uuid.uuid4().hex}", url is None
         self.sweep = Sweep(store, self.queue, in_all=2 * max(1, at_once))
-        self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look)
+        self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look, booked)
         self._docket: Docket | None = None
         self._connected = asyncio.Event()
         self._stopping = False
@@ -54,8 +62,11 @@ class Engine:
         return self.sweep.left
 
     async def queue(self, task: str, batch: str, line: int = 0) -> None:
-        """Queue a task under its own key: one that is queued or in work already stays as it is."""
-        if self._docket is None:
+        """Queue a task under its own key: one that is queued or in work already stays as it is.
+
+        Where each process has a queue of its own, the one that sweeps does the work: two would ask everything twice.
+        """
+        if self._docket is None or (self._alone and not self.sweep.leadership.mine):
             return
         try:
             await self._docket.add(task, key=f"{task}:{batch}:{line}")(batch, line)
@@ -80,6 +91,8 @@ class Engine:
         for batch in self.work.answering.batches:
             self.work.answering.stop(batch)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(*STORE_FAULTS):
+            await self.sweep.leadership.leave()
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """A store that is away for a while must not end the process."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from api.jobs.work import Queue, Work
-from api.store import Answer, Batch, Store
+from api.store import Batch, Leadership, Store
 
-_LEASE = 0.9
+_PATIENCE = 3
+"""Looks without a beat of the process that sweeps, after which another does: three to four seconds."""
 
 
 @dataclass
@@ -25,8 +25,11 @@ class Sweep:
     queue: Queue
     in_all: int = 32
     left: int = 0
-    _me: str = field(default_factory=lambda: uuid.uuid4().hex)
+    leadership: Leadership = field(init=False)
     _batches_of: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.leadership = Leadership(self.store.documents, "sweep", _PATIENCE)
 
     def window(self, batch: Batch) -> int:
         """A batch's share of its owner's window: owners take turns whoever has more batches, and so do batches."""
@@ -49,7 +52,7 @@ class Sweep:
         """Queue whatever should be queued: what is queued or in work already stays as it is."""
         rows = await self.look()
         self.left = sum([(await self.store.items.counts(row.id)).left for row in rows])
-        if not rows or not await self._is_mine():
+        if not rows or not await self.leadership.look():
             return
         windows: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for row in rows:
@@ -70,11 +73,6 @@ class Sweep:
             return lines
         await self.queue("finish", row.id, 0)
         return []
-
-    async def _is_mine(self) -> bool:
-        lease = Answer(id="sweep", body_hash=self._me)
-        standing = await self.store.answers.save_new(lease, time.time() + _LEASE)
-        return standing is None
 
 
 def _expired(row: Batch) -> Batch | None:

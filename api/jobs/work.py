@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from api.jobs.answering import Answering
+from api.jobs.answering import Answering, Book, unlimited
 from api.jobs.endpoints import Endpoints
 from api.jobs.output import write_files
 from api.jobs.scan import Scan, scan
@@ -38,13 +38,14 @@ class Work:
     queue: Queue
     window: Callable[[Batch], int]
     look: Callable[[], Awaitable[object]]
+    booked: Book = unlimited
     answering: Answering = field(init=False)
     _rows: dict[str, tuple[float, Batch | None]] = field(default_factory=dict)
     closing: bool = False
     """Set when this process ends: what the store does not take then is left to whoever comes next."""
 
     def __post_init__(self) -> None:
-        self.answering = Answering(self.store, self.endpoints)
+        self.answering = Answering(self.store, self.endpoints, self.booked)
 
     async def validate(self, batch_id: str) -> None:
         """Read the batch's file; start it, or fail it with what is wrong."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from api.store.areas import Area, Batches, Files, Runs, Store
+from api.store.presence import Leadership, Presence
 from api.store.redis import RedisBackend
 from api.store.rows import (
     ENDED,
@@ -26,6 +27,8 @@ from api.store.rows import (
     Level,
     Outcome,
     Run,
+    Running,
+    Told,
 )
 from api.store.sqlite import SqliteBackend
 from eot.errors import SettingsError
@@ -48,11 +51,15 @@ __all__ = [
     "Finished",
     "Item",
     "Key",
+    "Leadership",
     "Level",
     "Outcome",
+    "Presence",
     "Run",
+    "Running",
     "Runs",
     "Store",
+    "Told",
     "open_store",
 ]
 

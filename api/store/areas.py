@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
-from api.store.rows import Answer, Batch, Conversation, File, Key, Response, Row, Run
+from api.store.rows import Answer, Batch, Conversation, File, Key, Response, Row, Run, Running, Told
 
 R = TypeVar("R", bound=Row)
 
@@ -113,6 +113,9 @@ class Store:
     def __init__(self, backend: Backend) -> None:
         documents = backend.documents
         self.runs = Runs(documents, "run", Run)
+        self.running = Area(documents, "running", Running)
+        self.told = Area(documents, "told", Told)
+        self.documents = documents
         self.conversations = Area(documents, "conversation", Conversation)
         self.files = Files(documents, backend.blobs)
         self.batches = Batches(documents, "batch", Batch)

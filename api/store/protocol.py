@@ -97,11 +97,14 @@ class Items(Protocol):
 class Counters(Protocol):
     """Numbers that several processes share."""
 
-    async def take(self, key: str, amount: float, per_minute: float, *, force: bool = False) -> Level:
+    async def take(
+        self, key: str, amount: float, per_minute: float, *, force: bool = False, leave: float = 0.0
+    ) -> Level:
         """Take from a bucket that holds `per_minute` and refills at that rate.
 
-        Without `force` it is taken only if it is all there. With `force` it is always taken, the level may fall below
-        zero, and `wait` is how long the taker must sleep to keep the rate; a negative amount gives back.
+        Without `force` it is taken only if it is all there, and `leave` besides, which stays. With `force` it is always
+        taken, the level may fall below zero, and `wait` is how long the taker must sleep to keep the rate; a negative
+        amount gives back.
         """
         ...
 

@@ -15,7 +15,8 @@ local now = time[1] + time[2] / 1000000
 local kept = redis.call('HMGET', KEYS[1], 'level', 'at')
 local level, at = tonumber(kept[1]) or rate, tonumber(kept[2]) or now
 level = math.min(rate, level + math.max(0, now - at) * rate / 60)
-local taken, missing = force or level >= amount, math.max(0, amount - level)
+local missing = math.max(0, amount + tonumber(ARGV[4]) - level)
+local taken = force or missing == 0
 if taken then level = math.min(rate, level - amount) end
 redis.call('HSET', KEYS[1], 'level', string.format('%.17g', level), 'at', string.format('%.17g', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil(60000 * (1 + math.max(0, -level) / rate)))
@@ -31,8 +32,11 @@ class RedisCounters:
         self._client = client
         self._take, self._add = Once(client, _TAKE), Once(client, _ADD)
 
-    async def take(self, key: str, amount: float, per_minute: float, *, force: bool = False) -> Level:
-        taken, remaining, wait = await self._take([f"eot:bucket:{key}"], [amount, per_minute, int(force)])
+    async def take(
+        self, key: str, amount: float, per_minute: float, *, force: bool = False, leave: float = 0.0
+    ) -> Level:
+        args = [amount, per_minute, int(force), leave]
+        taken, remaining, wait = await self._take([f"eot:bucket:{key}"], args)
         return Level(taken=bool(taken), remaining=float(remaining), wait=float(wait))
 
     async def add(self, key: str, amount: float) -> float:

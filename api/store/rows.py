@@ -41,6 +41,25 @@ class Run(Row):
     """How often it was begun: a process that died in it leaves it to the next one."""
 
 
+class Running(Row):
+    """A run that has not ended, listed apart from all others: who has it, and what others want of whoever that is."""
+
+    holder: str
+    """The process that plays it, by its name in `Presence`."""
+    begun: int = 1
+    """As in the run's row: who plays it for the n-th time cannot write for who plays it for the next."""
+    stop: bool = False
+    heard: bool = False
+    """Somebody follows it in another process: its events are to be put into the store as they come."""
+
+
+class Told(Row):
+    """The events of a run that others follow, so far: JSON lines, as in the run's row."""
+
+    begun: int
+    events: str = ""
+
+
 class Response(Row):
     """A response that was asked to be stored: its body, and the conversation up to it, its own answer the last."""
 

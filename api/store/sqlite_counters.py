@@ -13,13 +13,15 @@ class SqliteCounters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, key: str, amount: float, per_minute: float, *, force: bool = False) -> Level:
+    async def take(
+        self, key: str, amount: float, per_minute: float, *, force: bool = False, leave: float = 0.0
+    ) -> Level:
         def step(on: sqlite3.Connection) -> Level:
             now, row = time.time(), on.execute("select level, at from buckets where key = ?", (key,)).fetchone()
             level, at = row or (per_minute, now)
             level = min(per_minute, level + max(0.0, now - at) * per_minute / 60)
-            taken = force or level >= amount
-            missing = max(0.0, amount - level)
+            missing = max(0.0, amount + leave - level)
+            taken = force or not missing
             level = min(per_minute, level - amount) if taken else level
             on.execute("replace into buckets (key, level, at) values (?, ?, ?)", (key, level, now))
             return Level(taken=taken, remaining=level, wait=60 * missing / per_minute)
