@@ -15,7 +15,7 @@ from redis_server import RedisServer
 from api.http.errors import ApiError
 from api.jobs import answering
 from api.jobs.engine import Engine
-from api.store import Counts, Estimate, open_store
+from api.store import Counts, Estimate, Leadership, open_store
 from eot.errors import NoQuorumError
 
 
@@ -305,3 +305,44 @@ async def test_a_worker_that_dies_right_after_a_commit_leaves_no_booking_behind(
     async with working(store, answer, url=url, reckoned=reckoned):
         row, output, errors = await ended(store, batch, seconds=15)
     assert (row.status, len(output), errors, row.counts.calls) == ("completed", 2, [], 2)
+
+
+async def test_of_two_processes_on_one_home_one_works_on_a_batch_and_the_other_follows_it(tmp_path):
+    """Each has a queue of its own: both at work would ask, and pay, twice."""
+    asked, stores = Counter(), [open_store(None, tmp_path) for _ in range(2)]
+
+    def answering_as(who):
+        async def answer(body, run_id):
+            asked[who, body["n"]] += 1
+            await asyncio.sleep(0.05)
+            return {}
+
+        return answer
+
+    async with working(stores[1], answering_as("second"), at_once=4):
+        async with working(stores[0], answering_as("first"), at_once=4):
+            batch = await batch_of(stores[0], lines(200))
+            await met(lambda: asked.total() > 60)
+            workers = {who for who, _ in asked}
+        row, output, errors = await ended(stores[1], batch)
+    assert len(workers) == 1
+    assert (row.status, len(output), errors) == ("completed", 200, [])
+    if workers == {"first"}:  # what it had in work when it stopped is asked again
+        assert {who for who, _ in asked} == {"first", "second"}
+    assert max(Counter(n for _, n in asked.elements()).values()) <= 2
+    assert asked.total() <= 204
+    for store in stores:
+        await store.close()
+
+
+async def test_a_process_that_does_not_beat_any_more_loses_the_sweep(place):
+    store, _ = place
+    first, second = (Leadership(store.documents, "sweep", 3) for _ in range(2))
+    assert await first.look()
+    for _ in range(3):
+        assert not await second.look()
+        assert await first.look()
+    assert [await second.look() for _ in range(4)] == [False, False, False, True]
+    assert not await first.look()
+    await second.leave()
+    assert await first.look()
