@@ -41,7 +41,7 @@ from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
 from eot.types import Agent, Question
-from local_models import Engines, Sampling, find, locate, own_path
+from local_models import Engines, Sampling, built, find, locate, own_path
 from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
@@ -258,11 +258,11 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
     prefix, _, rest = settings.model.partition("/")
     match prefix:
         case "local":
-            _refuse_unfit(name, rest)
+            _refuse_unfit(name, rest, engines.home)
             return LocalAgent(name=name, engine=partial(engines.get, rest), sampling=Sampling(**_sampling(settings)))
         case "fusion":
             for member in engines.fusion(rest).members:
-                _refuse_unfit(name, member)
+                _refuse_unfit(name, member, engines.home)
             return LocalAgent(name=name, engine=partial(engines.fused, rest), sampling=Sampling(**_sampling(settings)))
         case "replay":
             return ReplayAgent(name, Path(rest))
@@ -272,9 +272,9 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
             return _hosted(name, settings)
 
 
-def _refuse_unfit(name: str, model: str) -> None:
+def _refuse_unfit(name: str, model: str, home: Path) -> None:
     """A local model that nobody knows, or that cannot chat, is refused before anyone is asked."""
-    if own_path(model) is None and not find(model).chat:
+    if built(model, home) is None and own_path(model) is None and not find(model).chat:
         raise InputError(f"agents.{name}: {model} is a base model without a chat template: it cannot sit in a council")
 
 

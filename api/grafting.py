@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.milestones import teller
 from eot.errors import InputError, MissingExtraError
 from eot.settings import load
+from local_models import place_for
 from local_models.grafting import Layer, block_expanded, build, depth_upscaled, parse_map, said
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
@@ -41,6 +43,7 @@ class Planning:
     text: Path | None = None
     removed: tuple[int, ...] = ()
     plot: Path | None = None
+    progress: Path | None = None
 
 
 def plan_grafts(asked: Planning, config: Path | None, *, as_json: bool) -> None:
@@ -58,9 +61,10 @@ def plan_grafts(asked: Planning, config: Path | None, *, as_json: bool) -> None:
     settings = load(config)
     text = _text(asked.text)
     model, tokenizer = load_model(checkpoint_of(asked.model, settings.home), settings.home)
-    console = Console(stderr=True)
+    console, tell = Console(stderr=True), teller(asked.progress)
 
     def watch(graft: Planned) -> None:
+        tell(asdict(graft))
         if console.is_terminal:
             console.print(f"m = {graft.removed}: {graft.layers} layers, {graft.loss:.3f} nats a token", style="dim")
 
@@ -129,13 +133,18 @@ def _draw(found: Plan, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Building:
-    """One model, or two of one shape, and one of the ways to say which layers: m, an explicit map, or added blocks."""
+    """One model, or two of one shape, and one of the ways to say which layers: m, an explicit map, or added blocks.
+
+    It is written to a folder, or kept in the home under a name.
+    """
 
     models: Sequence[str]
-    out: Path
+    out: Path | None = None
+    name: str | None = None
     removed: int | None = None
     layer_map: str | None = None
     expand: int | None = None
+    progress: Path | None = None
 
 
 def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
@@ -148,16 +157,34 @@ def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
     if len(asked.models) > 2:
         raise InputError("a graft is made of one model, or of two of the same shape")
     home = load(config).home
+    place, model = place_of(asked.out, asked.name, home)
     folders = [checkpoint_of(name, home) for name in asked.models]
     layers = _layers(asked, read_config(folders[0])["num_hidden_layers"])
-    built = build(folders, layers, asked.out)
+    teller(asked.progress)({"map": said(layers), "layers": len(layers)})
+    built = build(folders, layers, place)
     if as_json:
-        told = {"folder": str(built.folder), "map": said(layers), "layers": built.layers}
+        told = {"model": model, "folder": str(built.folder), "map": said(layers), "layers": built.layers}
         sys.stdout.write(json.dumps(told | {"parameters": built.parameters, "bytes": built.size}) + "\n")
         return
     console = Console()
     console.print(f"{built.folder}: {built.layers} layers ({said(layers)}), {built.parameters / 1e6:,.1f} M parameters")
-    console.print(f'an agent asks it with model = "local/{built.folder}"; heal it first, it is worse than its source')
+    console.print(f'an agent asks it with model = "{model}"; heal it first, it is worse than its source')
+
+
+def place_of(out: Path | None, name: str | None, home: Path) -> tuple[Path, str]:
+    """Where a new model is to lie, and what an agent calls it.
+
+    Raises:
+        InputError: it is said in no way or in two, or is taken.
+    """
+    if (out is None) == (name is None):
+        raise InputError("say where the model is to go: --out FOLDER, or --name NAME to keep it in the home")
+    if name is not None:
+        return place_for(name, home), f"local/{name}"
+    assert out is not None, "one of the two was said"
+    if out.exists():
+        raise InputError(f"{out} exists already; name a new folder")
+    return out, f"local/{out}"
 
 
 def _layers(asked: Building, count: int) -> tuple[Layer, ...]:

@@ -48,6 +48,9 @@ class Metrics:
         self._cost = self._counter("eot_cost_usd_total", "Dollars, where the price is known.", "agent", "model")
         self._unpriced = self._counter("eot_calls_unpriced_total", "Calls whose price nobody knows.", "agent", "model")
 
+        self._makings = self._counter(
+            "eot_model_jobs_total", "Jobs that make models, by how they ended.", "kind", "action", "outcome"
+        )
         self._waiting = self._gauge("eot_batch_items_waiting", "Requests of batches without an outcome yet.")
         self._oldest = self._gauge("eot_batch_oldest_seconds", "Age of the oldest batch that has not ended; else 0.")
 
@@ -87,6 +90,10 @@ class Metrics:
         self._in_flight.dec()
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def making_ended(self, kind: str, action: str, outcome: str) -> None:
+        """A model was made, or was not. All three are words of closed sets."""
+        self._makings.labels(kind, action, outcome).inc()
 
     def batches(self, waiting: int, oldest_seconds: float) -> None:
         """What the store says of all batches, whoever works on them."""

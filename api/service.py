@@ -15,6 +15,7 @@ from api.http.errors import ApiError
 from api.jobs.engine import Engine
 from api.keys import Keyring
 from api.limits import Limits
+from api.making import Makings
 from api.native import NativeRuns
 from api.observing import Observing
 from api.pulling import Pulls
@@ -53,9 +54,13 @@ class Service:
         self.native = NativeRuns(settings, self.begin, self.store)
         self.pulls = Pulls(settings.home)
         self.voting = asyncio.Semaphore(_VOTES_AT_ONCE)
+        self.makings = Makings(self.store, settings.home, self.observing.metrics.making_ended)
         self.draining = False
         self._pruning: asyncio.Task[None] | None = None
         self.observing.metrics.gauge("eot_runs_in_flight", "Runs under way.", lambda: self.in_flight)
+        self.observing.metrics.gauge(
+            "eot_model_jobs_in_work", "Jobs that make models, under way or waiting.", lambda: len(self.makings)
+        )
 
     async def open(self) -> None:
         """Take part in what the processes on this store do together."""
@@ -63,6 +68,7 @@ class Service:
             self.house.salt = await self._shared_salt()
         self.native.open()
         self._pruning = asyncio.create_task(self._prune())
+        await self.makings.open()
 
     async def _prune(self) -> None:
         """Forget paid calls that nobody will ask for any more, now and once an hour."""
@@ -93,6 +99,7 @@ class Service:
         if self._pruning:
             self._pruning.cancel()
         await self.native.close()
+        await self.makings.close()
         await self.limits.close()
         await self.house.close()
         await self.store.close()

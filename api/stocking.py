@@ -40,7 +40,7 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
             "on_disk": str(local_models.on_disk(model.name, settings.home) or ""),
         }
         for model in CATALOGUE.values()
-    ]
+    ] + [_made_here(name, folder) for name, folder in local_models.all_built(settings.home).items()]
     if as_json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
@@ -51,6 +51,23 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
         chat, here = ("yes" if row["chat"] else "no"), ("yes" if row["on_disk"] else "-")
         table.add_row(str(row["name"]), f"{row['mb']} MB", str(row["licence"]), chat, str(row["context_tokens"]), here)
     Console().print(table)
+
+
+def _made_here(name: str, folder: Path) -> dict[str, object]:
+    """A grafted, healed or merged model: its licence is that of what it was made from, which its card names."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {
+        "name": name,
+        "mb": round(sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6),
+        "licence": "see its card",
+        "chat": any(folder.glob("chat_template*")) or "chat_template" in _read(folder / "tokenizer_config.json"),
+        "context_tokens": config.get("max_position_embeddings", 0),
+        "on_disk": str(folder),
+    }
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def pull_models(names: Sequence[str], config: Path | None, *, as_json: bool) -> None:

@@ -43,7 +43,7 @@ class Engines:
         engine: Kind = "auto",
         fusions: Mapping[str, FusionSettings] | None = None,
     ) -> None:
-        self._home, self._kind = home, engine
+        self.home, self._kind = home, engine
         self._threads, self._parallel, self._context = threads, parallel, context
         self._fusions = fusions or {}
         self._engines: Once[LlamaCpp | TransformersEngine] = Once()
@@ -98,7 +98,7 @@ class Engines:
         return await asyncio.to_thread(FusionEngine, members, settings, name, parallel=self._parallel)
 
     async def _path(self, name: str) -> Path:
-        return (await asyncio.to_thread(locate, name, self._home)).resolve()
+        return (await asyncio.to_thread(locate, name, self.home)).resolve()
 
     @cached_property
     def _threads_now(self) -> int:
@@ -119,7 +119,7 @@ class Engines:
 
         async def load() -> TransformersEngine:
             return await TransformersEngine.load(
-                path, home=self._home, threads=self._threads_now, parallel=self._parallel, context=self._context
+                path, home=self.home, threads=self._threads_now, parallel=self._parallel, context=self._context
             )
 
         engine = await self._engines.get((path, "transformers"), load)

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eot.errors import DigestError, WeightsError
-from local_models.catalogue import Model, find, own_path
+from eot.errors import DigestError, UnknownNameError, WeightsError
+from local_models.built import all_built, built
+from local_models.catalogue import CATALOGUE, Model, find, own_path
 
 _LOCK = ".lock"
 _log = logging.getLogger(__name__)
@@ -28,15 +29,19 @@ def folder_of(model: Model, home: Path) -> Path:
 
 
 def locate(name: str, home: Path) -> Path:
-    """The path of a model's weights: a GGUF file or a folder. `name` is a catalogue name or the user's own path.
+    """The path of a model's weights: a GGUF file or a folder.
+
+    `name` is a catalogue name, that of a model which was made here, or the user's own path.
 
     Raises:
         UnknownNameError: no such name and no such path.
         WeightsError: it is in the catalogue and has not been pulled.
         DigestError: the file on disk is not the one that was pulled; it has been put aside.
     """
-    if own := own_path(name):
+    if own := built(name, home) or own_path(name):
         return own
+    if name not in CATALOGUE:
+        raise UnknownNameError("model", name, (*CATALOGUE, *all_built(home)))
     try:
         if path := at_home(find(name), home):
             return path

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands.options import Config, Json
+from api.commands.options import Config, Json, Name, Out, Progress
 
 app = typer.Typer(
     help="Depth up-scaling (SOLAR): plan grafts of a local model, build one.",
@@ -26,24 +26,27 @@ def plan(
     plot: Annotated[Path | None, typer.Option(help="Draw the loss over m.", metavar="FILE.png")] = None,
     config: Config = None,
     as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """What each graft would weigh, and what it loses before any training. Nothing is built."""
     from api.grafting import Planning, plan_grafts
 
-    plan_grafts(Planning(model, text, tuple(m or ()), plot), config, as_json=as_json)
+    plan_grafts(Planning(model, text, tuple(m or ()), plot, progress), config, as_json=as_json)
 
 
 @app.command("build")
 def build(
     models: Annotated[list[str], typer.Argument(help="One model, or two of the same shape: the lower, the upper.")],
-    out: Annotated[Path, typer.Option(help="A new folder.")],
+    out: Out = None,
+    name: Name = None,
     m: Annotated[int | None, typer.Option("--m", help="SOLAR's way: layers removed from each copy.")] = None,
     layer_map: Annotated[str | None, typer.Option("--map", help="0-23,8-31; of two models a:0-11,b:4-15.")] = None,
     expand: Annotated[int | None, typer.Option(help="LLaMA-Pro's way: so many identity blocks, evenly spread.")] = None,
     config: Config = None,
     as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Write the graft as an ordinary checkpoint, with a card that says what it was made from."""
     from api.grafting import Building, build_graft
 
-    build_graft(Building(models, out, m, layer_map, expand), config, as_json=as_json)
+    build_graft(Building(models, out, name, m, layer_map, expand, progress), config, as_json=as_json)

@@ -13,6 +13,10 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
+Out = Annotated[Path | None, typer.Option(help="A new folder for the model.")]
+Name = Annotated[str | None, typer.Option(help="Keep it in the home under this name: local/NAME.")]
+Progress = Annotated[Path | None, typer.Option(hidden=True, help="Append progress to this file, as JSON lines.")]
+
 
 def names(typed: str | None) -> list[str] | None:
     """A list as it is typed, `a,b,c`; None where nothing was."""

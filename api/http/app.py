@@ -17,6 +17,7 @@ from api.http import (
     embeddings,
     files,
     grades,
+    grafts,
     health,
     local_models,
     metrics,
@@ -90,6 +91,7 @@ def create_app(service: Service) -> FastAPI:
         conversations,
         local_models,
         files,
+        grafts,
         batches,
         page,
     ):

@@ -21,6 +21,7 @@ _SCOPES = (
     ("/v1/files", "batch"),
     ("/v1/batches", "batch"),
     ("/v1/local-models", "admin"),
+    ("/v1/grafts", "admin"),
     ("/v1/", "chat"),
     ("/metrics", "admin"),
 )

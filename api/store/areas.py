@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
-from api.store.rows import Answer, Batch, Conversation, File, Key, Response, Row, Run, Running, Told
+from api.store.rows import Answer, Batch, Conversation, File, Key, Making, Response, Row, Run, Running, Told
 
 R = TypeVar("R", bound=Row)
 
@@ -122,6 +122,7 @@ class Store:
         self.keys = Area(documents, "key", Key)
         self.answers = Area(documents, "answer", Answer)
         self.responses = Area(documents, "response", Response)
+        self.makings = Area(documents, "making", Making)
         self.items = backend.items
         self.counters = backend.counters
         self._backend = backend

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from eot.types import Frozen, Message, Usage
 
+MakingStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 RunStatus = Literal["running", "completed", "failed", "stopped"]
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
@@ -210,6 +211,25 @@ class Finished(Frozen):
     won: bool
     next_line: int | None = None
     left: int = 0
+
+
+class Making(Row):
+    """A model in the making: a command in a process of its own. `model` is the name that it will have, if it is one.
+
+    `request` is what was asked; `progress` the last that the command told, `result` what it printed at its end.
+    """
+
+    kind: str
+    action: str
+    model: str = ""
+    status: MakingStatus = "queued"
+    request: Mapping[str, Any] = Field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    progress: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
+    error: str = ""
+    begun: float | None = None
+    ended: float | None = None
 
 
 class Key(Row):

@@ -1,0 +1,78 @@
+"""What can be asked of `/v1/grafts`, and the words of the command line that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+FileId = Annotated[str, Field(max_length=100)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        """(parameter, name) of each model that must be on this disk."""
+        return [("model", self.model)] if hasattr(self, "model") else []
+
+    def words(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def files(self) -> dict[str, tuple[str | None, str]]:
+        """Option of the command -> (file id, parameter)."""
+        return {}
+
+
+class Plan(_Asked):
+    """What each graft would weigh, and lose on a text before any training."""
+
+    action: Literal["plan"]
+    model: Name
+    text_file_id: FileId | None = None
+    m: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(max_length=100)] = []
+
+    def words(self) -> tuple[str, ...]:
+        return (self.model, *_options({"--m": self.m}))
+
+    def files(self) -> dict[str, tuple[str | None, str]]:
+        return {"--text": (self.text_file_id, "text_file_id")}
+
+
+class Build(_Asked):
+    """A graft of one model, or of two of the same shape; its layers are said in one way."""
+
+    action: Literal["build"]
+    models: Annotated[list[Name], Field(min_length=1, max_length=2)]
+    model_name: Name
+    m: Annotated[int, Field(ge=0, le=1000)] | None = None
+    map: Annotated[str, Field(max_length=2000, pattern=r"^[ab0-9:, -]+$")] | None = None
+    expand: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> Build:
+        if sum(way is not None for way in (self.m, self.map, self.expand)) != 1:
+            raise ValueError("say which layers in one way: m, map or expand")
+        return self
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("models", name) for name in self.models]
+
+    def words(self) -> tuple[str, ...]:
+        said = {"--name": self.model_name, "--m": self.m, "--map": self.map, "--expand": self.expand}
+        return (*self.models, *_options(said))
+
+
+GraftRequest = Annotated[Plan | Build, Field(discriminator="action")]
+
+
+def _options(said: dict[str, Any]) -> Iterator[str]:
+    """Options as `--name=value`, so that no value is ever read as an option."""
+    for option, value in said.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is True:
+                yield option
+            elif each is not None and each is not False:
+                yield f"{option}={each}"
