@@ -11,6 +11,7 @@ EotError                       the one base
 ├── WeightsError               a model's files could not be had
 │   ├── DigestError            a file is not the file that the catalogue promises
 │   └── DiskFullError          no room for a file
+├── TrainingError              a model could not be trained to the end
 ├── CallError                  one call to one agent failed
 │   ├── TransientError         may work if asked again: overloaded, cut off, a server's fault
 │   │   └── RateLimitedError   asked too fast; says how long to wait if the other side said so
@@ -87,6 +88,10 @@ class DigestError(WeightsError):
 
 class DiskFullError(WeightsError):
     """No room for a file."""
+
+
+class TrainingError(EotError):
+    """A model could not be trained to the end."""
 
 
 class CallError(EotError):

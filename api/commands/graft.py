@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from api.commands.graft_train import heal
 from api.commands.options import Config, Json, Name, Out, Progress
 
 app = typer.Typer(
-    help="Depth up-scaling (SOLAR): plan grafts of a local model, build one.",
+    help="Depth up-scaling (SOLAR): plan grafts of a local model, build one, heal, teach and align it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -50,3 +51,6 @@ def build(
     from api.grafting import Building, build_graft
 
     build_graft(Building(models, out, name, m, layer_map, expand, progress), config, as_json=as_json)
+
+
+app.command("heal")(heal)

@@ -1,0 +1,191 @@
+"""What `eot models graft heal|teach|align` does: train a model that lies here, and say how it went."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from api.curves import Curve, curve_of, draw
+from api.grafting import place_of
+from api.milestones import Tell, teller
+from eot.errors import InputError, MissingExtraError
+from eot.settings import load
+from local_models.grafting.sources import checkpoint_of
+from local_models.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from local_models.training.fit import Fitted
+
+Stage = Literal["heal", "teach", "align"]
+CURVE = "curve"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of one model: on which files, how, and where the result goes.
+
+    `control` is a model that is trained on the same, for comparison; it is not kept.
+    """
+
+    stage: Stage
+    model: str
+    data: tuple[Path, ...]
+    recipe: Recipe
+    out: Path | None = None
+    name: str | None = None
+    control: str | None = None
+    progress: Path | None = None
+    beta: float = 0.1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
+    """Train, from the last checkpoint where there is one, and write the model; then print how the loss went.
+
+    Raises:
+        InputError: the data or the recipe cannot be used, or another recipe has begun this model.
+        UnknownNameError, WeightsError, MissingExtraError: the model cannot be had.
+        TrainingError, DiskFullError: it broke off.
+    """
+    home = load(config).home
+    out, model = place_of(asked.out, asked.name, home)
+    _refuse_without_extra()
+    from accelerate import PartialState  # noqa: PLC0415  (torch takes seconds)
+
+    main = PartialState().is_main_process
+    work = out.parent / f".{out.name}.training"
+    source = checkpoint_of(asked.model, home)
+    control = checkpoint_of(asked.control, home) if asked.control else None
+    if main:
+        _begin(work, asked)
+    tell = _watching(asked, teller(asked.progress) if main else teller(None), terminal=main)
+    curves = {"model": _run(asked, source, work, tell, out)}
+    if control:
+        same = Recipe(**asdict(asked.recipe) | {"steps": curves["model"].steps, "minutes": 0.0})
+        curves["control"] = _run(asked, control, work, tell, None, recipe=same)
+    if main:
+        _end(out, work, curves, asked)
+        _print(curves, out, model, as_json=as_json)
+
+
+def _run(
+    asked: Training, source: Path, work: Path, tell: Tell, out: Path | None, recipe: Recipe | None = None
+) -> Curve:
+    """Train one model, or take what an earlier, broken-off command has already done of it."""
+    from local_models.training.finish import write_model  # noqa: PLC0415
+    from local_models.training.loading import load_for_training  # noqa: PLC0415
+
+    who, recipe = ("control" if out is None else "model"), recipe or asked.recipe
+    done = work / f"{who}.json"
+    if done.is_file() and (out is None or (work / "made").is_dir()):
+        return Curve(**json.loads(done.read_text(encoding="utf-8")))
+    model, tokenizer, dtype = load_for_training(source)
+    step = _stage(asked)
+    trainer, fitted = step(model, tokenizer, recipe, work / who, lambda row: tell({"run": who, **row}))
+    curve = curve_of(fitted.log, fitted.seconds)
+    if trainer.accelerator.is_main_process:
+        if out is not None:
+            shutil.rmtree(work / "made", ignore_errors=True)
+            write_model(trainer, source, work / "made", _lineage(asked, fitted), dtype)
+        done.write_text(json.dumps(asdict(curve)), encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return curve
+
+
+def _stage(asked: Training) -> Callable[..., tuple[Any, Fitted]]:
+    """The stage's own function, given its data."""
+    if asked.stage == "heal":
+        from local_models.training.heal import heal  # noqa: PLC0415
+
+        return lambda model, tokenizer, *rest: heal(model, tokenizer, asked.data, *rest)
+    raise NotImplementedError
+
+
+def _begin(work: Path, asked: Training) -> None:
+    """A folder for checkpoints; a run that was broken off goes on only as it was begun."""
+    asked_for = {
+        "stage": asked.stage,
+        "model": asked.model,
+        "control": asked.control,
+        "data": [path.name for path in asked.data],
+        "beta": asked.beta,
+        **asdict(asked.recipe),
+    }
+    file = work / "asked.json"
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        longer = {"steps", "minutes"}  # may be raised: what was done stands
+        if other := [key for key in asked_for if key not in longer and before.get(key) != asked_for[key]]:
+            raise InputError(
+                f"{work} holds a run that was begun with another {other[0]} ({before.get(other[0])}): "
+                "say the same to go on with it, or delete the folder"
+            )
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asked_for), encoding="utf-8")
+
+
+def _end(out: Path, work: Path, curves: Mapping[str, Curve], asked: Training) -> None:
+    """The curves into the model's folder, the folder into its place, and the checkpoints away."""
+    made = work / "made"
+    whole = {who: asdict(curve) for who, curve in curves.items()} | {"recipe": asdict(asked.recipe)}
+    (made / f"{CURVE}.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    draw(curves, made / f"{CURVE}.png", asked.stage)
+    made.rename(out)
+    shutil.rmtree(work)
+
+
+def _lineage(asked: Training, fitted: Fitted) -> dict[str, Any]:
+    names = ", ".join(path.name for path in asked.data)
+    return {"stage": asked.stage, "data": names, "steps": fitted.steps, "seconds": round(fitted.seconds)} | {
+        key: value for key, value in asdict(asked.recipe).items() if key not in ("steps", "minutes")
+    }
+
+
+def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
+    console = Console(stderr=True)
+
+    def watch(row: Mapping[str, Any]) -> None:
+        kept = ("run", "step", "seconds", "loss", "eval_loss", "num_tokens", "eval_rewards/margins")
+        tell({key: row[key] for key in kept if key in row} | {"steps": asked.recipe.steps or None})
+        if terminal and console.is_terminal and "eval_loss" in row:
+            console.print(f"{row['run']}, step {row['step']}: held-out loss {row['eval_loss']:.3f}", style="dim")
+
+    return watch
+
+
+def _print(curves: Mapping[str, Curve], out: Path, model: str, *, as_json: bool) -> None:
+    told = {who: curve.summary() for who, curve in curves.items()}
+    if as_json:
+        sys.stdout.write(json.dumps({"model": model, "folder": str(out), "runs": told}) + "\n")
+        return
+    console = Console()
+    for who, facts in told.items():
+        console.print(f"{who}: " + ", ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
+    console.print(f'{out}: an agent asks it with model = "{model}"; {CURVE}.png and {CURVE}.json lie in it')
+
+
+def _refuse_without_extra() -> None:
+    try:
+        import datasets  # noqa: F401, PLC0415
+        import peft  # noqa: F401, PLC0415
+        import trl  # noqa: F401, PLC0415
+    except ImportError as fault:
+        raise MissingExtraError("Training", "train") from fault
+
+
+def paths_of(data: Sequence[Path]) -> tuple[Path, ...]:
+    """The data as it is named on the command line.
+
+    Raises:
+        InputError: something is not there.
+    """
+    if absent := [str(path) for path in data if not path.exists()]:
+        raise InputError(f"there is no file or folder {absent[0]}")
+    return tuple(data)
