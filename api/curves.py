@@ -36,11 +36,13 @@ def curve_of(log: Sequence[Mapping[str, float]], seconds: float) -> Curve:
     """From a trainer's log: rows with `loss` are of training, with `eval_loss` of held-out data."""
     trained: list[list[float]] = []
     held: list[dict[str, float]] = []
-    tokens = 0
+    tokens = counted = before = 0
     for row in log:
         step = int(row.get("step", 0))
         if "loss" in row:
-            tokens = int(row.get("num_tokens", tokens))
+            now = int(row.get("num_tokens", counted))
+            before += counted if now < counted else 0  # trl counts from 0 again where a run goes on
+            counted, tokens = now, before + now
             trained.append([step, tokens, round(row["loss"], 5)])
         elif "eval_loss" in row and not (held and held[-1]["step"] == step):
             more = {key: round(row[f"eval_{key}"], 5) for key in _KEPT if f"eval_{key}" in row}

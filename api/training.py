@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 
 Stage = Literal["heal", "teach", "align"]
 CURVE = "curve"
+_TOLD = (
+    "run",
+    "step",
+    "seconds",
+    "num_tokens",
+    "loss",
+    "eval_loss",
+    "eval_rewards/margins",
+    "rows",
+    "held",
+    "passed_over_lines",
+    "damaged_files",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,6 @@ class Training:
     control: str | None = None
     progress: Path | None = None
     beta: float = 0.1
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
@@ -105,7 +117,13 @@ def _stage(asked: Training) -> Callable[..., tuple[Any, Fitted]]:
         from local_models.training.heal import heal  # noqa: PLC0415
 
         return lambda model, tokenizer, *rest: heal(model, tokenizer, asked.data, *rest)
-    raise NotImplementedError
+    from local_models.training.tune import align, teach  # noqa: PLC0415
+
+    if asked.stage == "teach":
+        return lambda model, tokenizer, *rest: teach(model, tokenizer, asked.data, *rest)
+    return lambda model, tokenizer, recipe, work, watch: align(
+        model, tokenizer, asked.data, recipe, work, watch, asked.beta
+    )
 
 
 def _begin(work: Path, asked: Training) -> None:
@@ -152,10 +170,12 @@ def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
     console = Console(stderr=True)
 
     def watch(row: Mapping[str, Any]) -> None:
-        kept = ("run", "step", "seconds", "loss", "eval_loss", "num_tokens", "eval_rewards/margins")
-        tell({key: row[key] for key in kept if key in row} | {"steps": asked.recipe.steps or None})
+        tell({key: row[key] for key in _TOLD if key in row} | {"steps": asked.recipe.steps or None})
         if terminal and console.is_terminal and "eval_loss" in row:
             console.print(f"{row['run']}, step {row['step']}: held-out loss {row['eval_loss']:.3f}", style="dim")
+        elif terminal and row.get("passed_over_lines", 0) + row.get("damaged_files", 0):
+            said = f"{row['passed_over_lines']} lines were passed over"
+            console.print(f"{said}, {row.get('damaged_files', 0)} files have bytes that are no UTF-8", style="yellow")
 
     return watch
 

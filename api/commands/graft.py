@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands.graft_train import heal
+from api.commands.graft_train import align, heal, teach
 from api.commands.options import Config, Json, Name, Out, Progress
 
 app = typer.Typer(
@@ -54,3 +54,5 @@ def build(
 
 
 app.command("heal")(heal)
+app.command("teach")(teach)
+app.command("align")(align)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,7 +52,7 @@ class Build(_Asked):
     expand: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     @model_validator(mode="after")
-    def _in_one_way(self) -> Build:
+    def _in_one_way(self) -> Self:
         if sum(way is not None for way in (self.m, self.map, self.expand)) != 1:
             raise ValueError("say which layers in one way: m, map or expand")
         return self
@@ -65,7 +65,72 @@ class Build(_Asked):
         return (*self.models, *_options(said))
 
 
-GraftRequest = Annotated[Plan | Build, Field(discriminator="action")]
+class _Trained(_Asked):
+    """What all three kinds of training have in common; see `eot models graft heal --help`."""
+
+    model: Name
+    model_name: Name
+    control: Name | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    lora: Annotated[int, Field(ge=0, le=1024)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    gather: Annotated[int, Field(ge=1, le=4096)] | None = None
+    length: Annotated[int, Field(ge=2, le=131_072)] | None = None
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    every: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    held: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.steps is None and self.minutes is None:
+            raise ValueError("say how long to train: steps or minutes")
+        return self
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("model", self.model), *([("control", self.control)] if self.control else [])]
+
+    def words(self) -> tuple[str, ...]:
+        named = {"action", "model", "model_name", *(param for _, param in self.files().values())}
+        said = {f"--{key.replace('_', '-')}": value for key, value in self if key not in named}
+        return (self.model, *_options({"--name": self.model_name, **said}))
+
+
+class Heal(_Trained):
+    """Continued pre-training on a brought text: plain, or JSON lines with `text`."""
+
+    action: Literal["heal"]
+    corpus_file_id: FileId
+
+    def files(self) -> dict[str, tuple[str | None, str]]:
+        return {"--corpus": (self.corpus_file_id, "corpus_file_id")}
+
+
+class Teach(_Trained):
+    """Instruction tuning on brought JSON lines: prompt and completion, or messages."""
+
+    action: Literal["teach"]
+    examples_file_id: FileId
+
+    def files(self) -> dict[str, tuple[str | None, str]]:
+        return {"--examples": (self.examples_file_id, "examples_file_id")}
+
+
+class Align(_Trained):
+    """Direct preference optimisation on brought JSON lines: prompt, chosen and rejected."""
+
+    action: Literal["align"]
+    control: None = None
+    pairs_file_id: FileId
+    beta: Annotated[float, Field(ge=0.001, le=10)] | None = None
+
+    def files(self) -> dict[str, tuple[str | None, str]]:
+        return {"--pairs": (self.pairs_file_id, "pairs_file_id")}
+
+
+GraftRequest = Annotated[Plan | Build | Heal | Teach | Align, Field(discriminator="action")]
 
 
 def _options(said: dict[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass
 class Passed:
-    """What could not be used, so that it can be said: empty or unreadable lines, and files with bytes that are no UTF-8."""
+    """What could not be used, so that it can be said: lines without text, and files with bytes that are no UTF-8."""
 
     lines: int = 0
     files: int = 0

@@ -1,4 +1,4 @@
-"""A trained model as an ordinary safetensors folder: adapters merged, whole or not at all, with a card of its lineage."""
+"""A trained model as an ordinary safetensors folder: adapters merged, whole or not at all, with a card."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from trl import SFTConfig, SFTTrainer
 
-from local_models.training.corpus import files_of
+from local_models.training.corpus import Passed, files_of
 from local_models.training.fit import Fitted, Watch, adapters, fit, settings
 from local_models.training.recipe import Recipe
 from local_models.training.windows import Encode, held_out, trained_on
@@ -31,10 +31,10 @@ def heal(
         DiskFullError, TrainingError: see `fit`.
     """
     files, encode, end = files_of(corpus), encoder(tokenizer), _end_of(tokenizer)
-    held = held_out(files, encode, end, recipe.length, recipe.held)
+    held, passed = held_out(files, encode, end, recipe.length, recipe.held), Passed()
 
     def rows() -> Iterator[dict[str, list[int]]]:
-        for window in trained_on(files, encode, end, recipe.length, recipe.seed):
+        for window in trained_on(files, encode, end, recipe.length, recipe.seed, passed):
             yield {"input_ids": window, "labels": window}
 
     def make() -> SFTTrainer:
@@ -47,7 +47,9 @@ def heal(
             peft_config=adapters(recipe),
         )
 
-    return fit(make, recipe, work, watch)
+    done = fit(make, recipe, work, watch)
+    watch({"passed_over_lines": passed.lines, "damaged_files": passed.files})
+    return done
 
 
 def encoder(tokenizer: Any) -> Encode:
@@ -55,6 +57,6 @@ def encoder(tokenizer: Any) -> Encode:
 
 
 def _end_of(tokenizer: Any) -> int:
-    """The end-of-text token. Chat models end a turn with another one; `<|endoftext|>` is what their pre-training had."""
+    """The end-of-text token: `<|endoftext|>` where there is one, since chat models end a turn with another."""
     known = tokenizer.get_vocab()
     return int(known.get("<|endoftext|>", tokenizer.eos_token_id))

@@ -46,11 +46,16 @@ def held_out(files: Sequence[Path], encode: Encode, end: int, length: int, most:
     return found
 
 
-def trained_on(files: Sequence[Path], encode: Encode, end: int, length: int, seed: int) -> Iterator[list[int]]:
-    """Windows without end: pass after pass over the corpus, each mixed anew. The same seed gives the same windows."""
+def trained_on(
+    files: Sequence[Path], encode: Encode, end: int, length: int, seed: int, passed: Passed
+) -> Iterator[list[int]]:
+    """Windows without end: pass after pass over the corpus, each mixed anew. The same seed gives the same windows.
+
+    `passed` is told what could not be used, in the first pass.
+    """
     for epoch in count():
         shuffle = random.Random(f"{seed}.{epoch}").shuffle  # noqa: S311 - no secret
-        all_ = windows(pieces(files, Passed()), encode, end, length)
+        all_ = windows(pieces(files, Passed() if epoch else passed), encode, end, length)
         kept = (window for at, window in enumerate(all_) if at % EVERY)
         while block := list(islice(kept, _SHUFFLED)):
             shuffle(block)
