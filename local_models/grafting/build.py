@@ -70,7 +70,7 @@ def build(models: Sequence[Path], layers: Sequence[Layer], out: Path) -> Built:
             folder.mkdir()
             parameters, size = _written(models, layers, folder)
             (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-            _carry(models[0], folder)
+            carry(models[0], folder)
             _card(models, layers, folder, parameters)
             folder.rename(out)
     except OSError as fault:
@@ -175,7 +175,8 @@ def _count(tensor: Tensor) -> int:
     return total
 
 
-def _carry(source: Path, folder: Path) -> None:
+def carry(source: Path, folder: Path) -> None:
+    """Copy what belongs to a model beside its weights: tokenizer, chat template, how it generates."""
     for pattern in _CARRIED:
         for file in source.glob(pattern):
             shutil.copyfile(file, folder / file.name)

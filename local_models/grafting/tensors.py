@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from eot.errors import WeightsError
 
@@ -87,13 +87,19 @@ def _header(file: Path) -> Iterator[Tensor]:
         yield Tensor(name, dtype, shape, file, data + start, stop - start)
 
 
+class Source(Protocol):
+    """Where a tensor's bytes come from: a checkpoint, or something that makes them when they are written."""
+
+    def blocks(self, tensor: Tensor) -> Iterator[memoryview]: ...
+
+
 @dataclass(frozen=True)
 class Written:
     """A tensor to write: its name there, and where its bytes come from (None: zeros)."""
 
     name: str
     like: Tensor
-    source: Checkpoint | None
+    source: Source | None
 
 
 def write(folder: Path, tensors: Sequence[Written]) -> int:

@@ -1,0 +1,1 @@
+"""Mixtures of experts: the reference layer, and models with experts built, trained and explained."""

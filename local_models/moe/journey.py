@@ -1,0 +1,219 @@
+"""From a base and some corpora to a trained mixture and a report: branches, gate, router, each judged beside the others.
+
+Everything lies in one work folder. What is there is not made again, so a journey that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from local_models.moe.branches import LINEAGE as BRANCH
+from local_models.moe.branches import feed_forward, train_branch
+from local_models.moe.build import Source, build, random_gate
+from local_models.moe.card import read_card
+from local_models.moe.corpora import Corpus
+from local_models.moe.descent import Schedule, Watch
+from local_models.moe.gate_init import hidden_gate, ridge_gate, router_inputs
+from local_models.moe.judge import Judged, judge_dense, judge_mixture
+from local_models.moe.recipe import recipe
+from local_models.moe.routing import routers_of
+from local_models.moe.train import RouterLosses, Trains, train_mixture
+from local_models.transformers_load import load_model
+
+GATE_WINDOWS = 8
+"""Windows of each domain that a gate is made from."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far each stage goes. `trains` are the ways to train the mixture, each from the ridge gate, the first is kept."""
+
+    branch: Schedule = field(default_factory=Schedule)
+    router: Schedule = field(default_factory=lambda: Schedule(tokens=10_240, rate=1e-3))
+    trains: tuple[Trains, ...] = ("router",)
+    losses: RouterLosses = field(default_factory=RouterLosses)
+    active: int = 2
+    seed: int = 0
+
+    def tokens(self, domains: int) -> int:
+        """How many tokens of each domain are needed, so that gate and router learn from others than the branches."""
+        return self.branch.tokens + -(-self.router.tokens // domains)
+
+
+@dataclass
+class Journey:
+    """`corpora` were read with `plan.tokens(...)` tokens to learn from. `tell` is told what is being done."""
+
+    base: Source
+    corpora: Sequence[Corpus]
+    plan: Plan
+    work: Path
+    home: Path
+    watch: Watch = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
+
+    def run(self) -> dict[str, Any]:
+        """Go the whole way; return the report, which is kept as `report.json`.
+
+        Raises:
+            InputError, WeightsError: as the stages do.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        for corpus in self.corpora:
+            self._branch(corpus)
+        self._judge_dense()
+        self._judge_untrained()
+        for what in self.plan.trains:
+            self._train(what)
+        report = self.report()
+        (self.work / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        return report
+
+    @property
+    def mixture(self) -> Path:
+        """The mixture that the journey ends with."""
+        return self.work / f"trained-{self.plan.trains[0]}" if self.plan.trains else self.work / "built"
+
+    def report(self) -> dict[str, Any]:
+        """Everything that was measured so far."""
+        names = [corpus.name for corpus in self.corpora]
+        systems = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(self._results.glob("*.json"))}
+        branches = {name: json.loads((self._at(name) / BRANCH).read_text("utf-8"))["losses"] for name in names}
+        trained = {}
+        for what in self.plan.trains:
+            card = read_card(self.work / f"trained-{what}")
+            trained[what] = {"curve": card.trained[-1]["curve"], "said": card.trained[-1]["said"]}
+        return {
+            "base": self.base.name,
+            "domains": {corpus.name: corpus.source for corpus in self.corpora},
+            "held_tokens": {corpus.name: corpus.held.numel() for corpus in self.corpora},
+            "plan": asdict(self.plan),
+            "systems": systems,
+            "curves": {"branches": branches, "mixture": trained},
+        }
+
+    def _at(self, domain: str) -> Path:
+        return self.work / "branches" / domain
+
+    @property
+    def _results(self) -> Path:
+        return self.work / "results"
+
+    @cached_property
+    def _held(self) -> Mapping[str, Tensor]:
+        return {corpus.name: corpus.held for corpus in self.corpora}
+
+    def _loaded(self, folder: Path) -> Any:
+        return load_model(folder, self.home, torch.float32)[0]
+
+    def _branch(self, corpus: Corpus) -> None:
+        if self._at(corpus.name).exists():
+            return
+        self.tell(f"branch {corpus.name}: {self.plan.branch.tokens:,} tokens")
+        own = Corpus(corpus.name, corpus.first(self.plan.branch.tokens), corpus.held, corpus.source)
+        model = self._loaded(self.base.folder)
+        train_branch(
+            self.base.folder, model, own, self.plan.branch, self._at(corpus.name), called=self.base.name,
+            watch=self.watch,
+        )  # fmt: skip
+
+    def _rest(self, corpus: Corpus) -> Tensor:
+        """What the branch has not learnt from, or all where there is no more."""
+        rest = corpus.taught[len(corpus.first(self.plan.branch.tokens)) :]
+        return rest if len(rest) else corpus.taught
+
+    def _judge_dense(self) -> None:
+        names = ["base", *(f"branch {corpus.name}" for corpus in self.corpora), "weight average"]
+        if all((self._results / f"{name}.json").exists() for name in names):
+            return
+        model = self._loaded(self.base.folder)
+        own = feed_forward(model)
+        self._judged("base", lambda: judge_dense(model, self._held))
+        mean = {name: torch.zeros_like(parameter) for name, parameter in own.items()}
+        for corpus in self.corpora:
+            branch = self._loaded(self._at(corpus.name))
+            self._judged(f"branch {corpus.name}", lambda branch=branch: judge_dense(branch, self._held))
+            for name, parameter in feed_forward(branch).items():
+                mean[name] += parameter.data / len(self.corpora)
+        for name, parameter in own.items():
+            parameter.data = mean[name]
+        self._judged("weight average", lambda: judge_dense(model, self._held))
+
+    @cached_property
+    def _gates(self) -> dict[str, Tensor]:
+        """The gates that are compared, [L, D, H] each."""
+        kept = self.work / "gates.pt"
+        if kept.exists():
+            return dict(torch.load(kept, weights_only=True))
+        self.tell("gates: reading the routers' inputs")
+        model = self._loaded(self.base.folder)
+        seen = router_inputs(model, [self._rest(corpus)[:GATE_WINDOWS] for corpus in self.corpora])
+        layers, domains, width = seen.sums.shape
+        gates = {
+            "random": random_gate(layers, domains, width, self.plan.seed),
+            "hidden": hidden_gate(seen),
+            "ridge": ridge_gate(seen),
+        }
+        torch.save(gates, kept)
+        return gates
+
+    def _built(self) -> Path:
+        out = self.work / "built"
+        if not out.exists():
+            models = [Source(self._at(corpus.name), corpus.name) for corpus in self.corpora]
+            made_of = recipe(len(models), active=self.plan.active, seed=self.plan.seed)
+            build(self.base, models, made_of, self._gates["ridge"], out, gate_from="closed-form ridge")
+        return out
+
+    def _judge_untrained(self) -> None:
+        active = self.plan.active
+        wanted = [(f"{gate} gate, {active} active", gate, active) for gate in self._gates]
+        if active > 1:
+            wanted += [(f"{gate} gate, 1 active", gate, 1) for gate in self._gates]
+        built = self._built()
+        if all((self._results / f"{name}.json").exists() for name, _, _ in wanted):
+            return
+        model = self._loaded(built)
+        for name, gate, count in wanted:
+            set_gate(model, self._gates[gate], count)
+            self._judged(name, lambda: judge_mixture(model, self._held))
+
+    def _train(self, what: Trains) -> None:
+        out, name = self.work / f"trained-{what}", f"{what} trained, {self.plan.active} active"
+        if not out.exists():
+            self.tell(f"{what}: {self.plan.router.tokens:,} tokens")
+            share = -(-self.plan.router.tokens // len(self.corpora))
+            windows = torch.cat([self._rest(corpus)[: -(-share // corpus.taught.shape[1])] for corpus in self.corpora])
+            model = self._loaded(self._built())
+            train_mixture(
+                self._built(), model, windows, self.plan.router, out, what=what, losses=self.plan.losses,
+                watch=self.watch,
+            )  # fmt: skip
+        if not (self._results / f"{name}.json").exists():
+            self._judged(name, lambda: judge_mixture(self._loaded(out), self._held))
+
+    def _judged(self, name: str, judge: Callable[[], Judged]) -> None:
+        file = self._results / f"{name}.json"
+        if file.exists():
+            return
+        self.tell(f"judging: {name}")
+        found = judge()
+        file.parent.mkdir(exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        part.replace(file)
+
+
+def set_gate(model: Any, gate: Tensor, active: int) -> None:
+    """Put these weights [L, E, H] into a loaded mixture's routers, with so many experts for a token."""
+    for router, rows in zip(routers_of(model), gate, strict=True):
+        router.weight.data.copy_(rows)
+        router.top_k = active
