@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 from moe_models import IDS, branch, dense, loaded, logits, logits_by_steps  # noqa: E402  (they import torch)
 
 from local_models.moe.build import build, random_gate  # noqa: E402
+from local_models.moe.edit import add_expert, drop_expert  # noqa: E402
 from local_models.moe.gate_init import heard, hidden_gate, ridge_gate, router_inputs  # noqa: E402
 from local_models.moe.recipe import names_of, recipe  # noqa: E402
 
@@ -178,3 +179,29 @@ def test_the_gates_made_from_texts_are_the_published_formulas_on_what_a_router_s
     torch.testing.assert_close(ridge_gate(found)[1], (4 * solved.T).float(), atol=1e-4, rtol=1e-3)
     mean = torch.stack([one.mean(dim=0), two.mean(dim=0)])
     torch.testing.assert_close(hidden_gate(found)[1], mean / mean.norm(dim=1, keepdim=True), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_an_expert_is_added_and_dropped_without_touching_the_others(tmp_path, kind):
+    base = dense(kind, tmp_path / "base")
+    branches = [branch(base, tmp_path / f"b{at}", at) for at in range(3)]
+    gate = 5 * random_gate(3, 3, 32)
+    two = mixture(base, branches[:2], recipe(2, active=1), tmp_path / "two", gate[:, :2])
+    three = mixture(base, branches, recipe(3, active=1), tmp_path / "three", gate)
+    card = add_expert(two.folder, branches[2], gate[:, 2], tmp_path / "added")
+    assert torch.equal(logits(loaded(tmp_path / "added")), logits(loaded(three.folder)))
+    assert (card.experts, card.parameters) == (("b0", "b1", "b2"), three.parameters)
+    assert card.active_parameters == three.active_parameters
+    drop_expert(tmp_path / "added", 0, tmp_path / "dropped")
+    others = mixture(base, branches[1:], recipe(2, active=1), tmp_path / "others", gate[:, 1:])
+    assert torch.equal(logits(loaded(tmp_path / "dropped")), logits(loaded(others.folder)))
+    drop_expert(tmp_path / "dropped", 1, tmp_path / "one")
+    torch.testing.assert_close(logits(loaded(tmp_path / "one")), logits(loaded(branches[1].folder)), **NEAR)
+    for expert, said in ((1, "no expert 1: they are numbered 0 to 0"), (0, "0 experts would be left, and 1")):
+        with pytest.raises(InputError, match=said):
+            drop_expert(tmp_path / "one", expert, tmp_path / "none")
+    wide = dense(kind, tmp_path / "wide", intermediate_size=64)
+    with pytest.raises(InputError, match="intermediate_size is 48 in the mixture's experts and 64 in the model"):
+        add_expert(two.folder, wide, gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match=r"is no mixture that was built here"):
+        drop_expert(base.folder, 0, tmp_path / "no")

@@ -1,7 +1,7 @@
 """Branches: copies of one base, each fine-tuned on a domain of its own, in their feed-forward layers alone.
 
-Branch-train-mix (arXiv 2403.07816) trains everything and averages what is no feed-forward layer. Here attention stays the
-base's own, so that it is shared exactly: a mixture that always picks one branch is that branch, token by token.
+Branch-train-mix (arXiv 2403.07816) trains everything and averages what is no feed-forward layer. Here attention stays
+the base's own, so that it is shared exactly: a mixture that always picks one branch is that branch, token by token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from local_models.grafting.build import CARD, carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.computed import computed
 from local_models.moe.corpora import Corpus
-from local_models.moe.descent import Schedule, Watch, descend
+from local_models.moe.descent import Schedule, Task, Watch, descend
 from local_models.moe.whole import digest, whole
 
 LINEAGE = "branch.json"
@@ -60,7 +60,8 @@ def train_branch(
     trained = feed_forward(model)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
-    losses = descend(model, trained, corpus.taught, schedule, stage=f"branch {corpus.name}", state=state, watch=watch)
+    task = Task(f"branch {corpus.name}", trained)
+    losses = descend(model, task, corpus.taught, schedule, state=state, watch=watch)
     with whole(out) as folder:
         with Checkpoint(base) as opened:
             write(folder, list(_plan(opened, trained)))
@@ -83,9 +84,7 @@ def _kept(parameter: torch.nn.Parameter) -> Callable[[], torch.Tensor]:
     return lambda: parameter.data
 
 
-def _card(  # noqa: PLR0917
-    base: Path, called: str, corpus: Corpus, schedule: Schedule, losses: list[float], folder: Path
-) -> None:
+def _card(base: Path, called: str, corpus: Corpus, schedule: Schedule, losses: list[float], folder: Path) -> None:
     lineage = {
         "method": "branch of branch-train-mix (arXiv 2403.07816), feed-forward layers only",
         "domain": corpus.name,

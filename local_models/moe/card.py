@@ -58,7 +58,7 @@ def write_card(lineage: Lineage, folder: Path) -> None:
         f"Experts: {experts}; {lineage.active} of them for each token. Shared expert: {lineage.shared}. "
         f"Gate: {lineage.gate}; {trained}.\n\n"
         f"{lineage.parameters:,} parameters, {lineage.active_parameters:,} of them for a token. Class "
-        f"{lineage.model_type} of transformers. Made by eot: {lineage.method}. The licences are those of its sources.\n",
+        f"{lineage.model_type} of transformers. Made by eot: {lineage.method}. Its licence is that of its sources.\n",
         encoding="utf-8",
     )
 

@@ -17,7 +17,6 @@ from local_models.grafting.tensors import Checkpoint, Written
 from local_models.grafting.tensors import Tensor as Stored
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,3 @@ def read(checkpoint: Checkpoint, name: str) -> Tensor:
         whole += block
     found = torch.frombuffer(whole, dtype=_DTYPES[stored.dtype]).view(stored.shape)
     return found if found.dtype == torch.float64 else found.float()
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """safetensors' name of its dtype."""
-    return _NAMES[tensor.dtype]

@@ -72,14 +72,21 @@ def language_loss(model: Any, rows: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a training is called in progress and errors, what it trains, by name, and what is minimised."""
+
+    name: str
+    trained: Mapping[str, torch.nn.Parameter]
+    loss: Loss = language_loss
+
+
 def descend(
     model: Any,
-    trained: Mapping[str, torch.nn.Parameter],
+    task: Task,
     windows: Tensor,
     schedule: Schedule,
     *,
-    stage: str,
-    loss: Loss = language_loss,
     state: Path | None = None,
     watch: Watch = lambda _: None,
 ) -> list[float]:
@@ -87,11 +94,9 @@ def descend(
 
     Args:
         model: a causal LM, in float32.
-        trained: what is trained, by name; all else is frozen.
+        task: what is trained; all else is frozen.
         windows: [N, T]; taken in an order that the seed gives, again and again.
         schedule: how long and how fast.
-        stage: what this training is called in progress and errors.
-        loss: what is minimised.
         state: where to keep the parameters and Adam's moments every two minutes. What is found there is gone on from:
             the result is that of a training that was never interrupted.
         watch: is told each step.
@@ -100,6 +105,7 @@ def descend(
         InputError: the state is of another training, or the loss is no number any more.
         WeightsError: the state is damaged, or the disk is full.
     """
+    trained, stage = task.trained, task.name
     for parameter in model.parameters():
         parameter.requires_grad = False
     for parameter in trained.values():
@@ -111,7 +117,7 @@ def descend(
     began = kept = time.monotonic()
     for step in range(len(losses), steps):
         optimizer.param_groups[0]["lr"] = schedule.at(step, steps)
-        value = loss(model, _batch(windows, schedule, step).to(model.device))
+        value = task.loss(model, _batch(windows, schedule, step).to(model.device))
         value.backward()
         torch.nn.utils.clip_grad_norm_(list(trained.values()), _CLIP)
         optimizer.step()

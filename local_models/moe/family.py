@@ -1,7 +1,7 @@
 """Which class of transformers a mixture becomes, and what its tensors are called there: data.
 
-Tensors are written under the names of the published checkpoints (Mixtral's `block_sparse_moe`, an expert at a time), which
-transformers joins when it loads them, and which vLLM reads.
+Tensors are written under the names of the published checkpoints (Mixtral's `block_sparse_moe`, an expert at a time),
+which transformers joins when it loads them, and which vLLM reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a base and some corpora to a trained mixture and a report: branches, gate, router, each judged beside the others.
+"""From a base and some corpora to a trained mixture and a report: branches, gate, router, each judged by the others.
 
 Everything lies in one work folder. What is there is not made again, so a journey that was interrupted goes on.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from local_models.moe.branches import LINEAGE as BRANCH
@@ -25,7 +26,7 @@ from local_models.moe.gate_init import hidden_gate, ridge_gate, router_inputs
 from local_models.moe.judge import Judged, judge_dense, judge_mixture
 from local_models.moe.recipe import recipe
 from local_models.moe.routing import routers_of
-from local_models.moe.train import RouterLosses, Trains, train_mixture
+from local_models.moe.train import RouterLosses, Training, Trains, train_mixture
 from local_models.transformers_load import load_model
 
 GATE_WINDOWS = 8
@@ -34,7 +35,7 @@ GATE_WINDOWS = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How far each stage goes. `trains` are the ways to train the mixture, each from the ridge gate, the first is kept."""
+    """How far each stage goes. `trains`: ways to train the mixture, each from the ridge gate; the first one is kept."""
 
     branch: Schedule = field(default_factory=Schedule)
     router: Schedule = field(default_factory=lambda: Schedule(tokens=10_240, rate=1e-3))
@@ -150,9 +151,9 @@ class Journey:
     @cached_property
     def _gates(self) -> dict[str, Tensor]:
         """The gates that are compared, [L, D, H] each."""
-        kept = self.work / "gates.pt"
+        kept = self.work / "gates.safetensors"
         if kept.exists():
-            return dict(torch.load(kept, weights_only=True))
+            return load_file(kept)
         self.tell("gates: reading the routers' inputs")
         model = self._loaded(self.base.folder)
         seen = router_inputs(model, [self._rest(corpus)[:GATE_WINDOWS] for corpus in self.corpora])
@@ -162,7 +163,7 @@ class Journey:
             "hidden": hidden_gate(seen),
             "ridge": ridge_gate(seen),
         }
-        torch.save(gates, kept)
+        save_file(gates, kept)
         return gates
 
     def _built(self) -> Path:
@@ -193,10 +194,8 @@ class Journey:
             share = -(-self.plan.router.tokens // len(self.corpora))
             windows = torch.cat([self._rest(corpus)[: -(-share // corpus.taught.shape[1])] for corpus in self.corpora])
             model = self._loaded(self._built())
-            train_mixture(
-                self._built(), model, windows, self.plan.router, out, what=what, losses=self.plan.losses,
-                watch=self.watch,
-            )  # fmt: skip
+            training = Training(what, self.plan.router, self.plan.losses)
+            train_mixture(self._built(), model, windows, training, out, watch=self.watch)
         if not (self._results / f"{name}.json").exists():
             self._judged(name, lambda: judge_mixture(self._loaded(out), self._held))
 

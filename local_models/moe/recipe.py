@@ -22,7 +22,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class FeedForward:
-    """One expert. The mean of these `models` (0 is the base), pieces `first` to `last` of `pieces`, output times `scale`.
+    """One expert: the mean of `models` (0 is the base), pieces `first` to `last` of `pieces`, its output times `scale`.
 
     No models: an expert of `IDLE_WIDTH` neurons that adds nothing.
     """
@@ -60,7 +60,7 @@ class Recipe:
             )
 
 
-def recipe(
+def recipe(  # noqa: PLR0913 - each is an option of the command
     models: int,
     *,
     active: int,

@@ -7,10 +7,9 @@ opposite niche: of many fine-grained experts, only those that a task uses.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.card import read_card, write_card
 from local_models.moe.computed import computed
-from local_models.moe.descent import Loss, Schedule, Watch, descend, language_loss
+from local_models.moe.descent import Loss, Schedule, Task, Watch, descend, language_loss
 from local_models.moe.family import FAMILIES
 from local_models.moe.routing import balance_loss, watched, z_loss
 from local_models.moe.whole import whole
@@ -41,6 +40,15 @@ class RouterLosses:
 
     balance: float = 0.0
     z: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Training:
+    """What of a mixture is trained, how long and how fast, and what is added to the loss."""
+
+    what: Trains = "router"
+    schedule: Schedule = field(default_factory=lambda: Schedule(tokens=10_240, rate=1e-3))
+    losses: RouterLosses = field(default_factory=RouterLosses)
 
 
 def trained_of(model: Any, what: Trains) -> dict[str, torch.nn.Parameter]:
@@ -80,15 +88,7 @@ def mixture_loss(losses: RouterLosses) -> Loss:
 
 
 def train_mixture(
-    folder: Path,
-    model: Any,
-    windows: Tensor,
-    schedule: Schedule,
-    out: Path,
-    *,
-    what: Trains = "router",
-    losses: RouterLosses | None = None,
-    watch: Watch = lambda _: None,
+    folder: Path, model: Any, windows: Tensor, training: Training, out: Path, *, watch: Watch = lambda _: None
 ) -> list[float]:
     """Train a loaded mixture in place and write it as a new checkpoint; return the loss of each step.
 
@@ -96,30 +96,25 @@ def train_mixture(
         folder: the mixture as it was built.
         model: the same, loaded in float32.
         windows: [N, T], of all domains.
-        schedule: how long and how fast.
+        training: what is trained and how.
         out: a folder that does not exist yet; beside it lies the state of a training that was interrupted.
-        what: what is trained.
-        losses: what is added to the language model's loss.
         watch: is told each step.
 
     Raises:
         InputError, WeightsError: as `descend` and `trained_of`; the folder exists or cannot be written.
     """
-    losses = losses or RouterLosses()
-    trained = trained_of(model, what)
+    trained = trained_of(model, training.what)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
-    handles = _only_used(model, windows) if what == "esft" else []
+    task = Task(training.what, trained, mixture_loss(training.losses))
+    handles = _only_used(model, windows) if training.what == "esft" else []
     try:
-        made = descend(
-            model, trained, windows, schedule, stage=what, loss=mixture_loss(losses), state=state, watch=watch
-        )
+        made = descend(model, task, windows, training.schedule, state=state, watch=watch)
     finally:
         for handle in handles:
             handle.remove()
-    said = f"{what} trained on {len(made) * schedule.batch * windows.shape[1]:,} tokens"
-    how = {"said": said, "what": what, "schedule": asdict(schedule), "losses": asdict(losses), "curve": made}
-    save(folder, trained, out, how)
+    said = f"{training.what} trained on {len(made) * training.schedule.batch * windows.shape[1]:,} tokens"
+    save(folder, trained, out, {"said": said, **asdict(training), "curve": made})
     state.unlink(missing_ok=True)
     return made
 
