@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -46,6 +46,9 @@ from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
 
+if TYPE_CHECKING:
+    from local_models.moe.explain import Explained
+
 _EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
 
 
@@ -74,6 +77,7 @@ class House:
             context=settings.context,
             engine=settings.engine,
             fusions=settings.fusions,
+            mixtures={name: table.model for name, table in settings.moes.items()},
         )
         self._bare: dict[str, Agent] = {}
         self._store = calls
@@ -88,6 +92,17 @@ class House:
             self._store.close()
         if self._shared:
             await self._shared.close()
+
+    async def explained(self, model: str, text: str) -> Explained:
+        """Which expert of a mixture took which token of the text, by the engine that its agents share.
+
+        Raises:
+            UnknownNameError, InputError, WeightsError, MissingExtraError: there is no such mixture, or it cannot run.
+        """
+        engine = await self._engines.mixture_of(model)
+        from local_models.moe.explain import explain  # noqa: PLC0415  (torch takes seconds)
+
+        return await engine.between(lambda model, tokenizer: explain(model, tokenizer, text))
 
     async def seated(self, seats: CouncilSettings, question: Question) -> CouncilSettings:
         """Who sits for this question: the gate's choice where the council has a gate, else who is named.
@@ -264,6 +279,11 @@ def _bare(name: str, settings: AgentSettings, engines: Engines) -> Agent:
             for member in engines.fusion(rest).members:
                 _refuse_unfit(name, member, engines.home)
             return LocalAgent(name=name, engine=partial(engines.fused, rest), sampling=Sampling(**_sampling(settings)))
+        case "moe":
+            _refuse_unfit(name, engines.mixture_model(rest), engines.home)
+            return LocalAgent(
+                name=name, engine=partial(engines.mixture, rest), sampling=Sampling(**_sampling(settings))
+            )
         case "replay":
             return ReplayAgent(name, Path(rest))
         case "scripted":
@@ -318,6 +338,7 @@ def _key_in(variable: str | None) -> SecretStr | None:
 def _fingerprint(agent: AgentSettings, settings: Settings) -> str:
     """What makes two agents the same to the memo: everything that shapes the text, and nothing else."""
     shaping = {"model", "temperature", "top_p", "max_tokens", "stop", "base_url", "script"}
-    fusion = settings.fusions.get(agent.model.removeprefix("fusion/")) if agent.model.startswith("fusion/") else None
-    text = agent.model_dump_json(include=shaping) + (fusion.model_dump_json() if fusion else "")
+    prefix, _, rest = agent.model.partition("/")
+    named = {"fusion": settings.fusions, "moe": settings.moes}.get(prefix, {}).get(rest)
+    text = agent.model_dump_json(include=shaping) + (named.model_dump_json() if named else "")
     return hashlib.sha256(text.encode()).hexdigest()

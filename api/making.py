@@ -34,6 +34,8 @@ _OVER = ("completed", "failed", "cancelled")
 class Order:
     """What is to be made. `words` follow `eot`; `files` are brought files, by the option that is to name each.
 
+    An option that ends in = is joined with its file.
+
     `kind` and `action` are words of closed sets: they label a metric. `request` is what was asked, for whoever lists.
     """
 
@@ -100,7 +102,8 @@ class Makings:
         try:
             folder.mkdir(parents=True)
             for at, (option, file) in enumerate(order.files.items()):
-                words += [option, str(await self._brought(file, folder / f"input-{at}"))]
+                path = str(await self._brought(file, folder / f"input-{at}"))
+                words += [option + path] if option.endswith("=") else [option, path]
         except OSError as fault:
             shutil.rmtree(folder, ignore_errors=True)
             raise ApiError(507, f"the job's files cannot be kept: {fault.strerror}", code="disk_full") from fault

@@ -102,6 +102,8 @@ def local_names(model: str, settings: Settings) -> tuple[str, ...]:
     prefix, _, rest = model.partition("/")
     if prefix == "fusion" and rest in settings.fusions:
         return settings.fusions[rest].members
+    if prefix == "moe" and rest in settings.moes:
+        return (settings.moes[rest].model,)
     return (rest,) if prefix == "local" else ()
 
 

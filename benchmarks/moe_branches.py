@@ -1,11 +1,11 @@
-"""A real mixture of experts: three branches of SmolLM2-135M (code, maths, plain language), a gate, and what each is worth.
+"""A real mixture: branches of SmolLM2-135M (code, maths, plain language), a gate, and what each is worth.
 
-    python benchmarks/moe_branches.py WORK --maths $DATA/questions --prose FORTUNES [--tokens N] [--out docs/results]
+    python benchmarks/moe_branches.py WORK --maths $DATA/questions --prose FORTUNES [--tokens N] [--plots FOLDER]
 
-WORK keeps corpora, branches and mixtures: what is there is not made again, and what was interrupted goes on.
-`--maths` is a folder of JSONL files of word problems ({"text", "answer"}); `--prose` the fortune files of Debian's
-package `fortunes` (apt-get download fortunes && dpkg -x fortunes_*.deb . , then ./usr/share/games/fortunes). The code is
-the standard library of the Python that runs this.
+It prepares three corpora in WORK and does what `eot models moe train` does with them; what is there is not made again,
+and what was interrupted goes on. `--maths` is a folder of JSONL files of word problems ({"text", "answer"}); `--prose`
+the fortune files of Debian's package `fortunes` (`apt-get download fortunes && dpkg -x fortunes_*.deb .` puts them into
+./usr/share/games/fortunes). The code is the standard library of the Python that runs this.
 """
 
 from __future__ import annotations
@@ -13,24 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sysconfig
-import time
 from pathlib import Path
 
-import torch
+from rich.console import Console
 
-from local_models.grafting.sources import checkpoint_of
-from local_models.moe.branches import train_branch
-from local_models.moe.corpora import Corpus, read_corpus
-from local_models.moe.descent import Schedule, Step
-from local_models.transformers_load import load_model
+from api import mixture_report
+from api.mixing import Place
+from api.mixture_training import Growing, grow
 
-BASE = "smollm2-135m"
 MATHS = ("gsm8k", "svamp", "multiarith", "singleeq", "addsub")
 PROSE = ("education", "food", "kids", "law", "literature", "love", "medicine", "news", "people", "pets", "politics",
          "science", "sports", "wisdom", "work")  # fmt: skip
-HELD_TOKENS = 12 * 256
-"""Of each domain, for judging."""
 DOMAINS = ("code", "maths", "prose")
 
 
@@ -66,18 +61,11 @@ def excerpt(text: str, seed: int, characters: int = 3000) -> str:
     return text[text.find("\n", start) + 1 :][:characters] if start else text[:characters]
 
 
-def tell(step: Step) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {step.stage}: {step.step}/{step.steps} loss {step.loss:.3f}", flush=True)
-
-
-def branches(work: Path, base: Path, read: dict[str, Corpus], schedule: Schedule, home: Path) -> dict[str, Path]:
-    """A branch a domain, trained unless it is there."""
-    made = {domain: work / "branches" / domain for domain in DOMAINS}
-    for domain, folder in made.items():
-        if not folder.exists():
-            model, _ = load_model(base, home, torch.float32)
-            train_branch(base, model, read[domain], schedule, folder, called=BASE, watch=tell)
-    return made
+def markdown(found: list[mixture_report.Line]) -> str:
+    """The table of docs/results/moe.md."""
+    heads = ["", *found[0].losses, "mean", "to base", "to own expert"]
+    rows = [heads, ["---"] * len(heads), *([line.system, *mixture_report.cells(line)] for line in found)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
@@ -85,20 +73,30 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--maths", type=Path, required=True)
     parser.add_argument("--prose", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=10_240, help="tokens that each branch is trained on")
-    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--tokens", type=int, default=20_480, help="tokens that each branch learns from")
+    parser.add_argument("--router-tokens", type=int, default=10_240, help="tokens that the mixture learns from")
+    parser.add_argument("--held", type=int, default=4_096, help="held-out tokens of each domain")
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of the branches")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plots", type=Path, help="copy the pictures here, as moe-NAME.png")
     asked = parser.parse_args()
-    home = Path.home() / ".cache" / "eot"
-    base = checkpoint_of(BASE, home)
-    files = corpora(asked.work, asked.maths, asked.prose)
-    _, tokenizer = load_model(base, home)
-    read = {
-        domain: read_corpus(domain, file, tokenizer, most=(asked.tokens, HELD_TOKENS), seed=asked.seed)
-        for domain, file in files.items()
-    }
-    schedule = Schedule(tokens=asked.tokens, rate=asked.rate, seed=asked.seed)
-    branches(asked.work, base, read, schedule, home)
+    growing = Growing(
+        base="smollm2-135m",
+        corpora=corpora(asked.work, asked.maths, asked.prose),
+        tokens=asked.tokens,
+        router_tokens=asked.router_tokens,
+        trains=("router", "experts-frozen"),
+        held=asked.held,
+        rate=asked.rate,
+        seed=asked.seed,
+        work=asked.work,
+    )
+    out = asked.work / "mixture"
+    shutil.rmtree(out, ignore_errors=True)
+    report = grow(growing, Place(out), None, as_json=False)
+    Console().print(markdown(mixture_report.lines(report)), markup=False, highlight=False, soft_wrap=True)
+    for plot in out.glob("*.png") if asked.plots else ():
+        shutil.copyfile(plot, asked.plots / f"moe-{plot.name}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ GATE = "gate:"
 class AgentSettings(_Table):
     """One `[agents.NAME]` table. `model` is any LiteLLM model string, or one of `eot`'s own.
 
-    Those are `local/...`, `fusion/NAME`, `replay/FILE` and `scripted`.
+    Those are `local/...`, `fusion/NAME`, `moe/NAME`, `replay/FILE` and `scripted`.
     """
 
     model: str = Field(min_length=1)
@@ -132,6 +132,12 @@ class EmbedSettings(_Table):
     model: str = "all-minilm-l6-v2"
 
 
+class MoeSettings(_Table):
+    """One `[moes.NAME]` table: a mixture of experts that `eot models moe` made, by its name here or its folder."""
+
+    model: str = Field(min_length=1)
+
+
 class ServeSettings(_Table):
     """The `[serve]` table: how `eot serve` listens, answers and goes."""
 
@@ -191,6 +197,8 @@ class Settings(BaseSettings):
     councils: Mapping[Name, CouncilSettings] = Field(default_factory=dict)
     fusions: Mapping[Name, FusionSettings] = Field(default_factory=dict)
     """Local models that decide each token together; `fusion/NAME` is then a model of agents."""
+    moes: Mapping[Name, MoeSettings] = Field(default_factory=dict)
+    """Mixtures of experts; `moe/NAME` is then a model of agents, and `/v1/moe/NAME/explain` says who took what."""
     topologies: Mapping[Name, Mapping[Name, tuple[str, ...]]] = Field(default_factory=dict)
     """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
     embed: EmbedSettings = EmbedSettings()
@@ -308,6 +316,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "agents": AgentSettings,
     "councils": CouncilSettings,
     "fusions": FusionSettings,
+    "moes": MoeSettings,
     "budget": BudgetSettings,
     "embed": EmbedSettings,
     "serve": ServeSettings,

@@ -13,6 +13,7 @@ from local_models.request import Request
 
 GATHER_SECONDS = 0.005
 """How long the first request of a batch waits for others: far less than one step of a model takes."""
+T = TypeVar("T")
 Asked = TypeVar("Asked", bound=Request[Any])
 
 
@@ -34,6 +35,11 @@ class Batches(Generic[Asked]):
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await request.told(hear)
+
+    async def between(self, work: Callable[[], T]) -> T:
+        """Run something else in the thread, when it has ended the batch that it is at."""
+        self.refuse_closed()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def refuse_closed(self) -> None:
         if self._closed:

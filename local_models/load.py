@@ -30,7 +30,7 @@ class Engines:
 
     `threads`: processor threads of each engine, by default the physical cores that are idle. `parallel`: requests
     that one engine serves at once; more wait. `context`: tokens of each request, prompt and reply together.
-    `fusions`: the sets that can be asked for by name.
+    `fusions`: the sets that can be asked for by name. `mixtures`: the mixtures of experts, and which model each is.
     """
 
     def __init__(
@@ -42,10 +42,11 @@ class Engines:
         context: int = 4096,
         engine: Kind = "auto",
         fusions: Mapping[str, FusionSettings] | None = None,
+        mixtures: Mapping[str, str] | None = None,
     ) -> None:
         self.home, self._kind = home, engine
         self._threads, self._parallel, self._context = threads, parallel, context
-        self._fusions = fusions or {}
+        self._fusions, self._mixtures = fusions or {}, mixtures or {}
         self._engines: Once[LlamaCpp | TransformersEngine] = Once()
         self._fused: Once[FusionEngine] = Once()
 
@@ -86,6 +87,37 @@ class Engines:
     async def fuse(self, settings: FusionSettings, name: str) -> FusionEngine:
         """As `fused`, with settings from elsewhere."""
         return await self._fused.get(settings, lambda: self._load_fused(settings, name))
+
+    def mixture_model(self, name: str) -> str:
+        """The name or the path of the model that a mixture is.
+
+        Raises:
+            UnknownNameError: there is no such table.
+        """
+        if name not in self._mixtures:
+            raise UnknownNameError("mixture of experts", name, self._mixtures)
+        return self._mixtures[name]
+
+    async def mixture(self, name: str) -> TransformersEngine:
+        """The engine of a mixture of experts, shared with whoever else runs that model on torch.
+
+        Raises:
+            UnknownNameError: there is no such table, or no such model.
+            InputError: the model is no mixture of a kind that is known here.
+            WeightsError: it cannot be loaded.
+            MissingExtraError: torch is not installed.
+        """
+        return await self.mixture_of(self.mixture_model(name))
+
+    async def mixture_of(self, model: str) -> TransformersEngine:
+        """As `mixture`, of a model by its name here or its path."""
+        if not _torch_is_here():
+            raise MissingExtraError("A mixture of experts", "torch")
+        engine = await self._torch(await self._path(model))
+        from local_models.moe.routing import routers_of  # noqa: PLC0415  (torch takes seconds)
+
+        routers_of(engine.model)
+        return engine
 
     async def _load_fused(self, settings: FusionSettings, name: str) -> FusionEngine:
         if not _torch_is_here():

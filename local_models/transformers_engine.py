@@ -6,13 +6,15 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from eot.errors import ContextOverflowError, MissingExtraError
 from local_models.batches import Batches
 from local_models.engine import Generation, Hear, Messages, Sampling, TokenLogprob
 from local_models.prompts import chat_ids, text_ids
 from local_models.request import Request
+
+T = TypeVar("T")
 
 
 class TransformersEngine:
@@ -63,6 +65,10 @@ class TransformersEngine:
     async def complete(self, prompt: str, sampling: Sampling, hear: Hear | None = None) -> Generation:
         self._batches.refuse_closed()
         return await self._run(text_ids(self.tokenizer, prompt), sampling, hear)
+
+    async def between(self, look: Callable[[Any, Any], T]) -> T:
+        """Run something on (model, tokenizer) between two batches, when nobody else uses the model."""
+        return await self._batches.between(lambda: look(self.model, self.tokenizer))
 
     def text(self, ids: Sequence[int]) -> str:
         """What a reply of these tokens says."""

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
-from api.commands import graft
+from api.commands import graft, moe
 from api.commands.options import Config, Json
 
-app = typer.Typer(help="Local models: list, pull, fuse, graft, remove.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Local models: list, pull, fuse, graft, mix, remove.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(graft.app, name="graft")
+app.add_typer(moe.app, name="moe")
 
 
 @app.command("list")

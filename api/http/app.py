@@ -22,6 +22,7 @@ from api.http import (
     local_models,
     metrics,
     models,
+    moe,
     page,
     responses,
     runs,
@@ -92,6 +93,7 @@ def create_app(service: Service) -> FastAPI:
         local_models,
         files,
         grafts,
+        moe,
         batches,
         page,
     ):

@@ -22,6 +22,7 @@ _SCOPES = (
     ("/v1/batches", "batch"),
     ("/v1/local-models", "admin"),
     ("/v1/grafts", "admin"),
+    ("/v1/moe/builds", "admin"),
     ("/v1/", "chat"),
     ("/metrics", "admin"),
 )

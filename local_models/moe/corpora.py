@@ -75,6 +75,20 @@ def read_corpus(
     return Corpus(name, rows[0], rows[1], path.name)
 
 
+def read_text(path: Path, tokenizer: Any, *, window: int, most: int, seed: int = 0) -> Tensor:
+    """Windows [N, T] of a text, of which nothing is held out: to make a gate from.
+
+    Raises:
+        InputError: it cannot be read, or does not fill one window.
+    """
+    texts = documents(path)
+    random.Random(seed).shuffle(texts)  # noqa: S311  (an order, not a secret)
+    found = _windows(texts, tokenizer, window, most)
+    if not len(found):
+        raise InputError(f"the text {path} does not fill a window of {window} tokens; give more of it")
+    return found
+
+
 def documents(path: Path) -> list[str]:
     """The documents of a text, a JSONL file or a folder.
 

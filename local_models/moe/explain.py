@@ -27,6 +27,16 @@ class Explained:
     load: list[Load]
 
     @property
+    def taken(self) -> list[list[float]]:
+        """[token][expert]: the weight that each expert had, the mean over layers."""
+        found = [[0.0] * len(self.load[0].shares) for _ in self.tokens]
+        for experts, weights in zip(self.experts, self.weights, strict=True):
+            for row, chosen, shares in zip(found, experts, weights, strict=True):
+                for expert, weight in zip(chosen, shares, strict=True):
+                    row[expert] += weight / len(self.load)
+        return found
+
+    @property
     def by_expert(self) -> tuple[float, ...]:
         return tuple(sum(shares) / len(self.load) for shares in zip(*(one.shares for one in self.load), strict=True))
 

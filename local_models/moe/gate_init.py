@@ -22,6 +22,8 @@ from local_models.grafting.plan import decoder_of
 GateInit = Literal["random", "hidden", "ridge", "zero"]
 RIDGE = 0.1
 """The penalty a token, as measured good where this recipe was found."""
+TOKENS = 2048
+"""Of each domain, to make a gate from."""
 SHARPNESS = 4.0
 """What the ridge's answer, near +-1, is multiplied by to be a logit."""
 

@@ -5,6 +5,7 @@ Everything lies in one work folder. What is there is not made again, so a journe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,21 +17,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from eot.errors import InputError
 from local_models.moe.branches import LINEAGE as BRANCH
 from local_models.moe.branches import feed_forward, train_branch
 from local_models.moe.build import Source, build, random_gate
 from local_models.moe.card import read_card
 from local_models.moe.corpora import Corpus
 from local_models.moe.descent import Schedule, Watch
-from local_models.moe.gate_init import hidden_gate, ridge_gate, router_inputs
+from local_models.moe.gate_init import TOKENS, hidden_gate, ridge_gate, router_inputs
 from local_models.moe.judge import Judged, judge_dense, judge_mixture
 from local_models.moe.recipe import recipe
 from local_models.moe.routing import routers_of
 from local_models.moe.train import RouterLosses, Training, Trains, train_mixture
 from local_models.transformers_load import load_model
-
-GATE_WINDOWS = 8
-"""Windows of each domain that a gate is made from."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Journey:
         Raises:
             InputError, WeightsError: as the stages do.
         """
-        self.work.mkdir(parents=True, exist_ok=True)
+        self._begin()
         for corpus in self.corpora:
             self._branch(corpus)
         self._judge_dense()
@@ -77,6 +76,19 @@ class Journey:
         report = self.report()
         (self.work / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         return report
+
+    def _begin(self) -> None:
+        """A journey that was interrupted goes on only as it was begun."""
+        asked = {
+            "base": self.base.name,
+            "plan": asdict(self.plan) | {"trains": list(self.plan.trains)},
+            "texts": {one.name: hashlib.sha256(one.taught.numpy().tobytes()).hexdigest() for one in self.corpora},
+        }
+        file = self.work / "asked.json"
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != asked:
+            raise InputError(f"{self.work} has a training with other options or texts; give the same ones or remove it")
+        self.work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asked), encoding="utf-8")
 
     @property
     def mixture(self) -> Path:
@@ -156,7 +168,8 @@ class Journey:
             return load_file(kept)
         self.tell("gates: reading the routers' inputs")
         model = self._loaded(self.base.folder)
-        seen = router_inputs(model, [self._rest(corpus)[:GATE_WINDOWS] for corpus in self.corpora])
+        count = max(1, TOKENS // self.corpora[0].taught.shape[1])
+        seen = router_inputs(model, [self._rest(corpus)[:count] for corpus in self.corpora])
         layers, domains, width = seen.sums.shape
         gates = {
             "random": random_gate(layers, domains, width, self.plan.seed),
@@ -178,7 +191,7 @@ class Journey:
         active = self.plan.active
         wanted = [(f"{gate} gate, {active} active", gate, active) for gate in self._gates]
         if active > 1:
-            wanted += [(f"{gate} gate, 1 active", gate, 1) for gate in self._gates]
+            wanted.append(("ridge gate, 1 active", "ridge", 1))
         built = self._built()
         if all((self._results / f"{name}.json").exists() for name, _, _ in wanted):
             return

@@ -1,0 +1,152 @@
+"""A mixture's report in words and pictures: the loss of each system by domain, and where each domain's tokens went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from eot.errors import InputError, MissingExtraError
+from evaluation.statistics import Interval, difference
+
+ORACLE = "oracle: each domain's own branch"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system: its loss by domain and on average (nats a token), its difference to the base with a 95 % interval.
+
+    `own` is the share of the tokens that went to the expert of their own domain, over all layers; None without experts.
+    """
+
+    system: str
+    losses: Mapping[str, float]
+    mean: float
+    to_base: Interval
+    own: float | None = None
+
+
+def lines(report: Mapping[str, Any]) -> list[Line]:
+    """The report as lines: the base, what is made of it without experts, then the mixtures."""
+    domains = list(report["domains"])
+    systems: dict[str, Any] = dict(report["systems"])
+    branches = [f"branch {domain}" for domain in domains]
+    oracle = {domain: systems[f"branch {domain}"]["losses"][domain] for domain in domains}
+    systems[ORACLE] = {"losses": oracle, "spread": {}}
+    first = ["base", "weight average", *branches, ORACLE]
+    rest = sorted((name for name in systems if name not in first), key=_order)
+    base = systems["base"]["losses"]
+    return [_line(name, systems[name], base, domains) for name in (*first, *rest)]
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    return ("trained" in name, "1 active" in name, name)
+
+
+def _line(name: str, system: Mapping[str, Any], base: Mapping[str, list[float]], domains: Sequence[str]) -> Line:
+    losses = {domain: _mean(system["losses"][domain]) for domain in domains}
+    ours = [value for domain in domains for value in system["losses"][domain]]
+    theirs = [value for domain in domains for value in base[domain]]
+    own = None
+    if system["spread"]:
+        own = _mean(
+            [_mean([layer[at] for layer in system["spread"][domain]["shares"]]) for at, domain in enumerate(domains)]
+        )
+    return Line(name, losses, _mean(list(losses.values())), difference(ours, theirs), own)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def table(found: Sequence[Line]) -> Table:
+    """As it is shown on a terminal."""
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left",
+                  title="loss on held-out text, nats a token")  # fmt: skip
+    for heading in ("", *found[0].losses, "mean", "to base", "to own expert"):
+        drawn.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    for line in found:
+        drawn.add_row(line.system, *cells(line))
+    return drawn
+
+
+def cells(line: Line) -> list[str]:
+    """The numbers of a line as they are written."""
+    gap = line.to_base
+    said = "" if line.system == "base" else f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    own = "" if line.own is None else f"{line.own:.0%}"
+    return [*(f"{loss:.3f}" for loss in line.losses.values()), f"{line.mean:.3f}", said, own]
+
+
+def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write losses.png, specialisation.png and curves.png.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: they cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  (an extra, and a second)
+    except ImportError as fault:
+        raise MissingExtraError("A plot", "eval") from fault
+    found = lines(report)
+    made = []
+    for name, paint, size in (
+        ("losses", lambda figure: _losses(figure, found), (8, 0.34 * len(found) + 1.6)),
+        ("specialisation", lambda figure: _specialisation(figure, report, found), (8, 3.2)),
+        ("curves", lambda figure: _curves(figure, report), (8, 3.4)),
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure)
+        try:
+            figure.savefig(folder / f"{name}.png", dpi=110)
+        except OSError as fault:
+            raise InputError(f"the plot cannot be written to {folder}: {fault}") from fault
+        made.append(folder / f"{name}.png")
+    return made
+
+
+def _losses(figure: Any, found: Sequence[Line]) -> None:
+    axes = figure.add_subplot()
+    places = range(len(found))[::-1]
+    for domain, mark in zip(found[0].losses, "os^Dv", strict=False):
+        axes.plot([line.losses[domain] for line in found], list(places), mark, label=domain)
+    axes.plot([line.mean for line in found], list(places), "k|", markersize=14, label="mean")
+    axes.set_yticks(list(places), [line.system for line in found])
+    axes.set_xlabel("loss on held-out text, nats a token")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def _specialisation(figure: Any, report: Mapping[str, Any], found: Sequence[Line]) -> None:
+    """Of the last system with experts, and so the trained one where there is one: a panel a domain."""
+    name = [line.system for line in found if line.own is not None][-1]
+    spread, domains = report["systems"][name]["spread"], list(report["domains"])
+    panels = figure.subplots(1, len(domains), sharey=True, squeeze=False)[0]
+    figure.suptitle(f"{name}: share of the tokens that each expert took, layer by layer", fontsize=10)
+    for axes, domain in zip(panels, domains, strict=True):
+        shares = list(zip(*spread[domain]["shares"], strict=True))
+        axes.stackplot(range(len(shares[0])), *shares, labels=domains, alpha=0.85)
+        axes.set(title=f"text: {domain}", xlabel="layer", xlim=(0, len(shares[0]) - 1), ylim=(0, 1))
+    panels[-1].legend(title="expert", fontsize=8, loc="lower right")
+
+
+def _curves(figure: Any, report: Mapping[str, Any]) -> None:
+    left, right = figure.subplots(1, 2)
+    for name, curve in report["curves"]["branches"].items():
+        left.plot(_smooth(curve), label=name)
+    for name, one in report["curves"]["mixture"].items():
+        right.plot(_smooth(one["curve"]), label=name)
+    left.set(title="branches", xlabel="step", ylabel="training loss, running mean of 8")
+    right.set(title="mixture", xlabel="step")
+    for axes in (left, right):
+        if axes.lines:
+            axes.legend(fontsize=8)
+
+
+def _smooth(curve: Sequence[float], width: int = 8) -> list[float]:
+    return [_mean(curve[max(0, at - width + 1) : at + 1]) for at in range(len(curve))]
