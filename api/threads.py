@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from api.conversation import conversation
@@ -17,6 +18,8 @@ from api.store import Run as RunRow
 
 MOST_QUESTIONS, MOST_RUNS = 500, 50
 _TITLE = 80
+_AROUND = 30
+"""Characters on either side of words that were found."""
 
 
 class Threads:
@@ -49,22 +52,34 @@ class Threads:
             await self._store.runs.delete(run_id)
         await self._store.conversations.delete(id_)
 
-    async def search(self, said: str, limit: int, after: str | None) -> list[Conversation]:
-        """Newest first: those with these words in the title, a question or an answer, whatever their case."""
-        found: list[Conversation] = []
+    async def search(self, said: str, limit: int, after: str | None) -> list[tuple[Conversation, str]]:
+        """Newest first: those with these words in the title, a question or an answer, whatever their case.
+
+        With each comes what stands around the words, "" where they are in the title or nothing is sought.
+        """
+        said = " ".join(said.split())
+        found: list[tuple[Conversation, str]] = []
         while len(found) < limit and (rows := await self._store.conversations.page(self._owner, 100, after)):
-            found += [row for row in rows if not said or await self._says(row, said.casefold())]
+            found += await self._among(rows, said) if said else [(row, "") for row in rows]
             after = rows[-1].id
         return found[:limit]
 
-    async def _says(self, row: Conversation, said: str) -> bool:
-        texts = [row.title, *(str(asked.question.get("text", "")) for asked in row.asked)]
-        if any(said in text.casefold() for text in texts):
-            return True
-        for run_id in _runs(row):
-            if said in answer_of(await self._native.load(run_id, self._owner)).casefold():
-                return True
-        return False
+    async def _among(self, rows: Sequence[Conversation], said: str) -> list[tuple[Conversation, str]]:
+        """Answers are read for those only whose title and questions do not have the words, all of them at one go."""
+        asked = {row.id: _where_asked(row, said) for row in rows}
+        left = [run_id for row in rows if asked[row.id] is None for run_id in _runs(row)]
+        runs = await self._store.runs.several(left)
+        found = []
+        for row in rows:
+            where = asked[row.id]
+            if where is None:
+                where = around(said, (self._answer(runs.get(run_id)) for run_id in _runs(row)))
+            if where is not None:
+                found.append((row, where))
+        return found
+
+    def _answer(self, run: RunRow | None) -> str:
+        return answer_of(run) if run and run.owner == self._owner else ""
 
     async def begin(
         self,
@@ -125,13 +140,29 @@ class Threads:
 
     async def runs(self, row: Conversation) -> Mapping[str, RunRow]:
         """The runs that are still there, by id."""
-        loaded = [await self._native.load(run_id, self._owner) for run_id in _runs(row)]
-        return {run.id: run for run in loaded if run}
+        found = await self._store.runs.several(_runs(row))
+        return {id_: run for id_, run in found.items() if run.owner == self._owner}
 
 
 def answer_of(run: RunRow | None) -> str:
     """The text that the vote chose; "" where there is none."""
     return str(run.result["verdict"]["text"]) if run and run.result else ""
+
+
+def around(said: str, texts: Iterable[str]) -> str | None:
+    """The words in the first of these texts that has them, with what stands around them; None where none has."""
+    for text in texts:
+        flat = " ".join(text.split())
+        if found := re.search(re.escape(said), flat, re.IGNORECASE):
+            first, last = max(0, found.start() - _AROUND), found.end() + _AROUND
+            return f"{'…' if first else ''}{flat[first:last]}{'…' if last < len(flat) else ''}"
+    return None
+
+
+def _where_asked(row: Conversation, said: str) -> str | None:
+    if around(said, [row.title]) is not None:
+        return ""  # a title is seen anyway
+    return around(said, (str(asked.question.get("text", "")) for asked in row.asked))
 
 
 def _runs(row: Conversation) -> Sequence[str]:

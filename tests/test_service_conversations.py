@@ -7,6 +7,8 @@ import pytest
 from redis_server import RedisServer
 from serving import serving, settings
 
+from api.store.sqlite import SqliteDocuments
+
 LINE = "<img src=x onerror=alert(1)> ~~~~ The answer is 7."
 
 
@@ -67,6 +69,23 @@ def test_search_finds_titles_questions_and_answers(client):
     assert found("drei UND vier") == [second]
     assert found("the answer is 7") == [second, first]
     assert found("nowhere said") == []
+
+
+def test_search_shows_where_the_words_stand_and_reads_answers_at_one_go(client, monkeypatch):
+    for text in ("What is 3 + 4?", "And five plus two?"):
+        asked(client, text)
+    trips = []
+
+    async def counted(self, kind, ids, real=SqliteDocuments.several):
+        trips.append(len(ids))
+        return await real(self, kind, ids)
+
+    monkeypatch.setattr(SqliteDocuments, "several", counted)
+    rows = client.get("/v1/conversations", params={"q": "answer  IS 7"}).json()["data"]
+    assert all("answer is 7" in row["found"] for row in rows)
+    assert trips == [2]
+    assert [row["found"] for row in client.get("/v1/conversations", params={"q": "FIVE"}).json()["data"]] == [""]
+    assert trips == [2, 1]
 
 
 def test_a_deleted_conversation_takes_its_runs_along(client):

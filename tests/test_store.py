@@ -69,6 +69,14 @@ async def test_a_row_comes_back_as_it_was_saved(store):
     assert await store.runs.page("k") == []
 
 
+async def test_several_rows_come_at_one_go_and_those_that_are_not_there_are_left_out(store):
+    rows = {f"r{at}": Run(id=f"r{at}", owner="k", title=str(at)) for at in range(250)}
+    for row in rows.values():
+        await store.runs.save(row)
+    assert await store.runs.several([*rows, "nowhere"]) == rows
+    assert await store.runs.several([]) == {}
+
+
 async def test_rows_are_listed_newest_first_by_owner_and_by_page(store):
     for k in range(7):
         await store.runs.save(Run(id=f"r{k}", owner="ab"[k % 2], created=100.0 + k, title=f"Question {k}"))

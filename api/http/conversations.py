@@ -31,13 +31,18 @@ class ConversationSummary(BaseModel):
     updated: float
 
 
+class ListedConversation(ConversationSummary):
+    found: str = ""
+    """Of a search: the words where they stand in a question or an answer; empty where the title has them."""
+
+
 class ConversationObject(ConversationSummary):
     asked: tuple[Asked, ...]
 
 
 class ConversationList(BaseModel):
     object: Literal["list"] = "list"
-    data: list[ConversationSummary]
+    data: list[ListedConversation]
     has_more: bool
 
 
@@ -92,8 +97,8 @@ async def list_conversations(
     q: Annotated[str, Query(max_length=200, description="Words of a title, a question or an answer.")] = "",
 ) -> ConversationList:
     """Conversations, newest first, those after the id `after`."""
-    rows = await threads.search(q.strip(), limit + 1, after)
-    data = [ConversationSummary(**_shown(row)) for row in rows[:limit]]
+    rows = await threads.search(q, limit + 1, after)
+    data = [ListedConversation(**_shown(row), found=found) for row, found in rows[:limit]]
     return ConversationList(data=data, has_more=len(rows) > limit)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
 from api.store.rows import Answer, Batch, Conversation, File, Key, Making, Response, Row, Run, Running, Told
 
 R = TypeVar("R", bound=Row)
+_AT_ONCE = 200
+"""Rows in one round trip."""
 
 
 class Area(Generic[R]):
@@ -20,6 +22,14 @@ class Area(Generic[R]):
     async def load(self, id_: str) -> R | None:
         text = await self._documents.get(self._kind, id_)
         return None if text is None else self._row.model_validate_json(text)
+
+    async def several(self, ids: Sequence[str]) -> dict[str, R]:
+        """Those of these rows that there are, by id, a few hundred to a round trip."""
+        found: dict[str, R] = {}
+        for first in range(0, len(ids), _AT_ONCE):
+            texts = await self._documents.several(self._kind, ids[first : first + _AT_ONCE])
+            found |= {id_: self._row.model_validate_json(text) for id_, text in texts.items()}
+        return found
 
     async def save(self, row: R, expires: float | None = None) -> None:
         text = row.model_dump_json()

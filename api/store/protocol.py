@@ -18,6 +18,10 @@ class Documents(Protocol):
 
     async def get(self, kind: str, id_: str) -> str | None: ...
 
+    async def several(self, kind: str, ids: Sequence[str]) -> dict[str, str]:
+        """Those of these that there are, by id, in one round trip."""
+        ...
+
     async def put(
         self, kind: str, id_: str, text: str, *, owner: str = "", created: float = 0.0, expires: float | None = None
     ) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -96,6 +96,13 @@ class RedisDocuments:
     async def get(self, kind: str, id_: str) -> str | None:
         text: str | None = await self._client.hget(_document(kind, id_), "text")
         return text
+
+    async def several(self, kind: str, ids: Sequence[str]) -> dict[str, str]:
+        async with self._client.pipeline(transaction=False) as steps:
+            for id_ in ids:
+                steps.hget(_document(kind, id_), "text")
+            texts = await steps.execute()
+        return {id_: text for id_, text in zip(ids, texts, strict=True) if text is not None}
 
     async def put(
         self, kind: str, id_: str, text: str, *, owner: str = "", created: float = 0.0, expires: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from api.store.disk_blobs import DiskBlobs
@@ -40,6 +41,12 @@ class SqliteDocuments:
 
     async def get(self, kind: str, id_: str) -> str | None:
         return await self._database.read(lambda on: _get(on, kind, id_))
+
+    async def several(self, kind: str, ids: Sequence[str]) -> dict[str, str]:
+        marks = ", ".join("?" * len(ids))
+        asked = f"select id, text from documents where kind = ? and id in ({marks}) and {_ALIVE}"  # noqa: S608 - constants
+        rows = await self._database.read(lambda on: on.execute(asked, (kind, *ids, time.time())).fetchall())
+        return {str(id_): str(text) for id_, text in rows}
 
     async def put(
         self, kind: str, id_: str, text: str, *, owner: str = "", created: float = 0.0, expires: float | None = None
