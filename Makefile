@@ -51,7 +51,9 @@ wanted = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-g
 servers:
 	@$(call wanted,redis-server)
 	@$(call wanted,chromium)
-	@command -v npm >/dev/null && [ ! -d ui/node_modules/axe-core ] && (cd ui && npm ci --silent --no-audit --no-fund) || true
+	@if [ -d ui/node_modules/axe-core ]; then :; \
+	elif command -v npm >/dev/null; then cd ui && npm ci --silent --no-audit --no-fund; \
+	else echo "NO NPM: the chat page's accessibility is NOT checked (tests/test_page.py skips it); install Node 20 and npm" >&2; fi
 
 test: dev servers  ## bring what the tests want (small models, redis-server, chromium), and run every test
 	$(BIN)/eot models pull smollm2-135m qwen2.5-coder-0.5b all-minilm-l6-v2

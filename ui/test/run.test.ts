@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Numbered, RunEvent } from "../src/lib/events";
-import { apply, hasEnded, NOTHING, spent, thinking, turnsOf } from "../src/lib/run";
+import { apply, hasEnded, helping, NOTHING, spent, thinking, turnsOf } from "../src/lib/run";
 
 const usage = { calls: 1, input_tokens: 10, output_tokens: 3, cost_usd: 0.5 };
 const told = { run_id: "r", at: 0 };
@@ -82,4 +82,16 @@ test("a silent turn keeps what was written, and unknown prices stay unknown", ()
   if (unpriced.rounds[0]?.[0]?.end) unpriced.rounds[0][0].end.usage.cost_usd = null;
   expect(spent(turnsOf(unpriced, "c")).usd).toBeNull();
   expect(hasEnded(WHOLE)).toBe(true);
+});
+
+test("one drawing of a run under way takes one ended turn at most, and all of them come to the same", () => {
+  expect(helping(NOTHING, STORY)).toEqual(STORY);
+  let run = apply(NOTHING, STORY.slice(0, 3));
+  for (let left: readonly Numbered[] = STORY.slice(3); left.length; ) {
+    const now = helping(run, left);
+    expect(now.filter(({ event }) => event.type === "turn_ended").length).toBeLessThanOrEqual(1);
+    run = apply(run, now);
+    left = left.slice(now.length);
+  }
+  expect(run).toEqual(WHOLE);
 });

@@ -115,6 +115,7 @@ export interface ConversationSummary {
   title: string;
   created: number;
   updated: number;
+  found?: string; // where the words that were sought stand, with what is around them
 }
 
 export interface Conversation extends ConversationSummary {

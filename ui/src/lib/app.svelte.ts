@@ -4,6 +4,7 @@ import { api, ApiError, type AskedQuestion, type Catalogue, type Conversation, t
 import { Live } from "./live.svelte";
 import { DEFAULTS, fromQuery, type Options, remember, remembered, toQuery, wanted } from "./options";
 import { hasEnded } from "./run";
+import { wrong } from "./sentences";
 import { type Chosen, leadingTo, path, type Step, turnTo } from "./tree";
 
 export type View = "ask" | "conversation" | "batches" | "models";
@@ -22,6 +23,7 @@ class App {
   draft = $state("");
   fault = $state("");
   busy = $state(false); // a question is on its way to the server
+  begun = $state(""); // the run that was begun last on this page
   lives = $state<Record<string, Live>>({});
 
   readonly steps: Step[] = $derived(this.conversation ? path(this.conversation.asked, this.chosen) : []);
@@ -42,7 +44,7 @@ class App {
     try {
       await work();
     } catch (fault) {
-      this.fault = fault instanceof Error ? fault.message : String(fault);
+      this.fault = wrong(fault);
     }
   }
 
@@ -86,6 +88,7 @@ class App {
       const { run, conversation } = await api.begin(id, { ...what, council, seed: Math.floor(Math.random() * 2 ** 31) });
       this.conversation = conversation;
       this.compared = [];
+      this.begun = run;
       this.show(run);
       this.view = "conversation";
       history.replaceState(null, "", `#/c/${id}`);

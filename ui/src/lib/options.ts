@@ -73,6 +73,19 @@ export const remembered = (): Options => fromQuery(new URLSearchParams(localStor
 export const councilOf = (options: Options, catalogue: Catalogue): Council | undefined =>
   (catalogue.councils.find(({ id }) => id === options.council) ?? catalogue.councils[0])?.council;
 
+/** The choice in a few words, as `summary` of the words takes it. */
+export function inShort(options: Options, catalogue: Catalogue): Record<string, string | number> | null {
+  const base = councilOf(options, catalogue);
+  return (
+    base && {
+      council: options.council,
+      agents: (options.agents ?? base.agents).length,
+      topology: options.topology ?? base.topology,
+      rounds: options.rounds ?? base.rounds,
+    }
+  ) ?? null;
+}
+
 /** What the server is asked for: a council's name, or that council with changes. */
 export function wanted(options: Options, catalogue: Catalogue): string | CouncilChoice {
   const base = councilOf(options, catalogue);

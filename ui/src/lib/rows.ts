@@ -6,6 +6,7 @@ import type { CouncilChoice } from "./api";
 export interface Prepared {
   lines: string[];
   endpoint: string;
+  ours: boolean; // rows of questions, put to the council that is chosen on the page
   faults: { line: number; why: string }[];
 }
 
@@ -14,11 +15,11 @@ type Row = Record<string, unknown>;
 export function prepare(name: string, content: string, council: string | CouncilChoice): Prepared {
   const text = content.replace(/^\uFEFF/, "");
   const rows = /\.csv$/i.test(name) ? fromCsv(text) : fromLines(text);
-  const prepared: Prepared = { lines: [], endpoint: "/v1/runs", faults: [] };
+  const prepared: Prepared = { lines: [], endpoint: "/v1/runs", ours: true, faults: [] };
   for (const { line, row, why } of rows) {
     if (!row) prepared.faults.push({ line, why });
     else if (typeof row.url === "string" && row.body) {
-      prepared.endpoint = row.url;
+      [prepared.endpoint, prepared.ours] = [row.url, false];
       prepared.lines.push(JSON.stringify(row));
     } else if (typeof row.text === "string" && row.text.trim()) prepared.lines.push(asLine(row, line, council));
     else prepared.faults.push({ line, why: 'no "text"' });

@@ -54,6 +54,16 @@ export function apply(run: Run, told: readonly Numbered[]): Run {
   return next;
 }
 
+/**
+ * How many of the events one drawing takes: of a run under way, up to the first that ends a turn or brings the verdict.
+ * These put whole texts and the vote on the page, and agents that end at once would make one long task of it.
+ */
+export function helping(run: Run, told: readonly Numbered[]): readonly Numbered[] {
+  if (run.status === "waiting") return told; // what was over before is shown at once
+  const heavy = told.findIndex(({ event }) => event.type === "turn_ended" || event.type === "verdict_reached");
+  return heavy < 0 ? told : told.slice(0, heavy + 1);
+}
+
 function step(run: Run, event: RunEvent): Run {
   if (event.type === "ended") return { ...run, status: event.status, fault: event.error ?? null };
   return { ...change(run, event), at: Math.max(run.at, event.at) };
