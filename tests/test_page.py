@@ -19,6 +19,7 @@ from eot.errors import AuthError
 from local_models import CATALOGUE
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=15_000)  # a loaded machine is slow, and what is right does not wait for it
 
 QUESTION = "Ann has 36 pens, gives 8 away and shares the rest among 4. How many does each get?"
 SAID = {
@@ -122,7 +123,7 @@ def test_it_is_watched_live_edges_light_up_and_texts_stream(opened, served):
 
 
 def test_stop_keeps_what_came(opened, served):
-    held = Dripping("cleo", ["one two three four five six"], pause=0.05)
+    held = Dripping("cleo", ["one two" + " and so on" * 30], pause=0.1)  # long enough for a loaded machine
     slowly(served, cleo=held)
     page = opened(served.url)
     ask(page, wait=False)
@@ -144,7 +145,7 @@ def test_stop_keeps_what_came(opened, served):
 
 def test_a_cut_stream_is_joined_without_losing_or_doubling_a_word(opened, served):
     text = " ".join(f"w{number}" for number in range(120)) + " The answer is 7."
-    bert = Dripping("bert", [text], pause=0.02)
+    bert = Dripping("bert", [text], pause=0.06)
     slowly(served, bert=bert)
     proxy = CuttingProxy(served.server.port)
     page = opened(proxy.url, may="Failed to load resource: net::")
@@ -225,10 +226,16 @@ def test_options_are_remembered_and_go_into_a_link(opened, served, browser):
     assert (request["agents"], request["rounds"], request["budget"]["calls"]) == (["ada", "bert"], 0, 9)
 
 
-def _runs(served):
+def _kept(served):
+    return asyncio.run_coroutine_threadsafe(served.service.store.runs.page("", 50), served.loop).result(10)
 
-    rows = asyncio.run_coroutine_threadsafe(served.service.store.runs.page("", 50), served.loop).result(10)
-    return [row.request for row in rows]
+
+def _runs(served):
+    return [row.request for row in _kept(served)]
+
+
+def _ids(served):
+    return [row.id for row in _kept(served)]
 
 
 def test_history_is_searched_renamed_exported_deleted_and_survives_a_restart(opened, tmp_path):
@@ -443,6 +450,17 @@ def test_a_model_is_pulled_with_a_bar(opened, served, monkeypatch):
     expect(page.get_by_role("row", name="ada")).to_contain_text("$0")
 
 
+def test_a_seat_without_weights_says_so_and_leads_to_the_models(opened, tmp_path):
+    agents = {name: {"model": "local/smollm2-135m"} for name in SAID}
+    with serving(settings(tmp_path, agents=agents, councils=COUNCIL)) as on:
+        page = opened(on.url)
+        ask(page, wait=False)
+        expect(page.locator(".answer")).to_contain_text("smollm2-135m is not on this machine")
+        expect(page.get_by_role("alert")).to_have_count(1)
+        page.get_by_role("link", name="Pull what is missing").click()
+        expect(page.get_by_role("button", name="Pull smollm2-135m")).to_be_visible()
+
+
 def test_the_first_load_is_small_and_soon_of_use(opened, served):
     page = opened(served.url)
     loaded = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
@@ -484,7 +502,8 @@ def tasks_of_the_page(events):
 def test_ten_thousand_tokens_of_five_agents_leave_the_page_responsive(opened, browser, tmp_path):
     names = ["a", "b", "c", "d", "e"]
     council = {"default": {"agents": names, "topology": "memory", "rounds": 0, "stop": [], "lazy": False}}
-    text = " ".join(f"word{number}" for number in range(2000)) + " The answer is 7."
+    words = [f"**word{number}**\n\n" if number % 250 == 249 else f"word{number}" for number in range(2000)]
+    text = " ".join(words) + " The answer is 7."
     with serving(settings(tmp_path, agents={name: ["x"] for name in names}, councils=council)) as on:
         slowly(on, **{name: Dripping(name, [text], pause=0.004) for name in names})
         page = opened(on.url)
@@ -544,6 +563,23 @@ def test_the_texts_are_compared_in_a_heat_map(opened, served):
     assert [cells.nth(at).inner_text() for at in (0, 4, 8)] == ["1.00"] * 3
     shades = {cells.nth(at).evaluate("cell => getComputedStyle(cell).backgroundColor") for at in range(9)}
     assert len(shades) >= 3
+
+
+def test_a_first_answer_that_votes_too_is_called_that(opened, tmp_path):
+    said = {
+        "ada": ["Long ago. The answer is 7.", "The answer is 36."],
+        "bert": ["The answer is 12.", "The answer is 7."],
+    }
+    council = {"default": COUNCIL["default"] | {"agents": ["ada", "bert"], "keep_first": True, "topology": "memory"}}
+    with serving(settings(tmp_path, agents=said, councils=council)) as on:
+        page = opened(on.url)
+        ask(page)
+        expect(page.get_by_label("The vote")).to_contain_text("ada (round 0), bert")
+        page.get_by_role("button", name="Why, bert (round 0)?").click()
+        expect(page.locator(".member.chosen")).to_contain_text("The answer is 12.")
+        verdict = httpx.get(f"{on.url}/v1/runs/{next(iter(_ids(on)))}").json()["result"]["verdict"]
+        told = "written by ada in round 0" if verdict["agent"] == "ada" else "written by bert"
+        expect(page.locator(".answer .facts").last).to_contain_text(told)
 
 
 def test_a_cap_on_calls_ends_the_exchange(opened, served):

@@ -138,6 +138,10 @@ export function spent(turns: readonly Turn[]): { calls: number; tokens: number; 
   return sum;
 }
 
+/** The turn whose text the vote chose: where first answers vote too, it need not be the agent's last. */
+export const chosenTurn = (run: Run): Turn | undefined =>
+  run.verdict ? turnsOf(run, run.verdict.agent).findLast(({ text }) => text === run.verdict?.text) : undefined;
+
 /** Answers other than the verdict's, the most supported first. */
 export const dissent = (verdict: Verdict): Verdict["supports"] =>
   verdict.supports.filter((support) => support.answer !== verdict.answer);
