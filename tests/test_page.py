@@ -455,7 +455,7 @@ def test_a_seat_without_weights_says_so_and_leads_to_the_models(opened, tmp_path
     with serving(settings(tmp_path, agents=agents, councils=COUNCIL)) as on:
         page = opened(on.url)
         ask(page, wait=False)
-        expect(page.locator(".answer")).to_contain_text("smollm2-135m is not on this machine")
+        expect(page.locator("article .answer")).to_contain_text("smollm2-135m is not on this machine")
         expect(page.get_by_role("alert")).to_have_count(1)
         page.get_by_role("link", name="Pull what is missing").click()
         expect(page.get_by_role("button", name="Pull smollm2-135m")).to_be_visible()
