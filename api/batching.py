@@ -32,8 +32,20 @@ _SEEDS = 2**31
 
 def engine(service: Service, at_once: int) -> Engine:
     """The jobs of this process; with Redis the queue is shared with every other process on the same Redis."""
-    shared = service.settings.serve.store
-    return Engine(service.store, endpoints(service), url=shared, at_once=at_once, booked=service.limits.booked)
+    metrics = service.observing.metrics
+    made = Engine(
+        service.store,
+        endpoints(service),
+        url=service.settings.serve.store,
+        at_once=at_once,
+        booked=service.limits.booked,
+        count=metrics.item,
+    )
+    metrics.gauge("eot_batch_requests_in_work", "Requests of batches in work in this process.", lambda: made.in_work)
+    metrics.gauge(
+        "eot_batch_requests_waiting", "Requests of batches without an outcome, a second ago.", lambda: made.left
+    )
+    return made
 
 
 def endpoints(service: Service) -> Endpoints:

@@ -5,11 +5,14 @@ Labels are names that the operator has configured, or belong to a closed set: no
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from agents import CallRecord
+from api.store import STORE_FAULTS, Store
 from eot import __version__
 from eot.events import Event, RunStarted, TurnEnded, VerdictReached
 from eot.types import Silence
@@ -50,6 +53,11 @@ class Metrics:
 
         self._makings = self._counter(
             "eot_model_jobs_total", "Jobs that make models, by how they ended.", "kind", "action", "outcome"
+        )
+        self._items = self._counter(
+            "eot_batch_items_total",
+            "Requests of batches by what came of them here: completed, failed, too_late, tried_again, left for later.",
+            "outcome",
         )
         self._waiting = self._gauge("eot_batch_items_waiting", "Requests of batches without an outcome yet.")
         self._oldest = self._gauge("eot_batch_oldest_seconds", "Age of the oldest batch that has not ended; else 0.")
@@ -95,6 +103,10 @@ class Metrics:
         """A model was made, or was not. All three are words of closed sets."""
         self._makings.labels(kind, action, outcome).inc()
 
+    def item(self, outcome: str) -> None:
+        """Something came of a request of a batch."""
+        self._items.labels(outcome).inc()
+
     def batches(self, waiting: int, oldest_seconds: float) -> None:
         """What the store says of all batches, whoever works on them."""
         self._waiting.set(waiting)
@@ -107,6 +119,14 @@ class Metrics:
     def render(self) -> bytes:
         """All of it, in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    async def rendered(self, store: Store) -> bytes:
+        """The same, with a look at the batches in the store. One that is away is told as it was seen last."""
+        with suppress(*STORE_FAULTS):
+            active = await store.batches.active()
+            left = [(await store.items.counts(batch.id)).left for batch in active]
+            self.batches(sum(left), max((time.time() - batch.created for batch in active), default=0.0))
+        return self.render()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(name, what, labels, registry=self.registry)

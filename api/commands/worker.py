@@ -13,6 +13,9 @@ def worker(
     jobs: Annotated[
         int | None, typer.Option(help="Requests in work at once. [default: [serve] jobs, 16]", min=1, max=64)
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Answer GET /metrics on this port of 127.0.0.1; 0 for any.", min=0, max=65535)
+    ] = None,
     config: Config = None,
 ) -> None:
     """Work on the batches of a store in Redis ([serve] store = "redis://..."). As many as you like, anywhere.
@@ -21,4 +24,4 @@ def worker(
     """
     from api.working import work
 
-    work(config, jobs)
+    work(config, jobs, metrics_port)

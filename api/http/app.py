@@ -62,12 +62,6 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     service.jobs = engine(service, service.settings.serve.jobs)
-    service.observing.metrics.gauge(
-        "eot_batch_requests_in_work", "Requests of batches in work in this process.", lambda: service.jobs.in_work
-    )
-    service.observing.metrics.gauge(
-        "eot_batch_requests_waiting", "Requests of batches without an outcome, a second ago.", lambda: service.jobs.left
-    )
     add_error_handlers(app)
     table = service.settings.serve
     app.add_middleware(Idempotency, service.store.answers)

@@ -34,6 +34,7 @@ class Answering:
     store: Store
     endpoints: Endpoints
     booked: Book
+    count: Callable[[str], None]
     in_work: defaultdict[str, set[asyncio.Task[Outcome | None]]] = field(default_factory=lambda: defaultdict(set))
 
     async def outcome(self, batch: Batch, item: Item) -> Outcome | None:
@@ -91,6 +92,7 @@ class Answering:
                 return None
             if wait is None or fault.status not in _PASSING:
                 break
+            self.count("tried_again")
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - no secret
         booked = Usage(calls=calls or 0)  # how many calls a failure took nobody tells: it counts as all it might
         return _outcome(item, fault.status, run_id, fault.envelope).model_copy(update={"usage": booked})
@@ -113,6 +115,11 @@ Begin = Literal["yes", "no", "later"]
 
 Book = Callable[[str, float], AbstractAsyncContextManager[bool]]
 """Keeps that many tokens of an owner's a minute for what is asked within; False where they are not there yet."""
+
+
+def uncounted(outcome: str) -> None:
+    """Nobody counts."""
+    del outcome
 
 
 @asynccontextmanager

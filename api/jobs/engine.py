@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from docket import Docket, Worker
 
-from api.jobs.answering import Book, unlimited
+from api.jobs.answering import Book, uncounted, unlimited
 from api.jobs.endpoints import Endpoints
 from api.jobs.sweep import Sweep
 from api.jobs.work import Work
@@ -23,12 +23,14 @@ LEASE = 10.0
 """Seconds without a sign of a worker after which what it had in work is given to another."""
 _CHECK = timedelta(milliseconds=20)
 _AGAIN = 1.0
+_STINT = 1.0
 
 
 class Engine:
     """Works on the batches of a store until it is stopped. `at_once` items are in work here; 0 leaves all to others.
 
-    `url` is where the queue lies: a Redis that many processes share, or None for this process alone.
+    `url` is where the queue lies: a Redis that many processes share, or None for this process alone. `count` is told
+    what came of each item: completed, failed, too_late, tried_again or left.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Engine:
         at_once: int = 16,
         lease: float = LEASE,
         booked: Book = unlimited,
+        count: Callable[[str], None] = uncounted,
     ) -> None:
         self._at_once, self._lease = at_once, timedelta(seconds=lease)
         self._url, self._alone = url or f"memory://{uuid.uuid4().hex}", url is None
         self.sweep = Sweep(store, self.queue, in_all=2 * max(1, at_once))
-        self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look, booked)
+        self.work = Work(store, endpoints, self.queue, self.sweep.window, self.sweep.look, booked, count)
+        self.work.stint = lambda: _STINT if self._alone and self.sweep.in_progress <= 1 else 0.0
         self._docket: Docket | None = None
         self._connected = asyncio.Event()
         self._stopping = False
@@ -78,6 +82,7 @@ class Engine:
 
     def drain(self) -> None:
         """Begin nothing more; what is in work goes on."""
+        self.work.draining = True
         self._stopping = True
         for task in self._tasks:
             task.cancel()

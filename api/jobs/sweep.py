@@ -35,6 +35,11 @@ class Sweep:
         """A batch's share of its owner's window: owners take turns whoever has more batches, and so do batches."""
         return max(1, self.in_all // max(1, self._batches_of[batch.owner]))
 
+    @property
+    def in_progress(self) -> int:
+        """Batches whose items are asked, at the last look."""
+        return self._batches_of.total()
+
     async def stop_unwanted(self, work: Work) -> None:
         """End the calls of this process that belong to batches which are no longer in progress."""
         for id_ in work.answering.batches:

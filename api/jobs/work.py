@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from api.jobs.answering import Answering, Book, unlimited
+from api.jobs.answering import Answering, Book, uncounted, unlimited
 from api.jobs.endpoints import Endpoints
 from api.jobs.output import write_files
 from api.jobs.scan import Scan, scan
@@ -39,13 +39,19 @@ class Work:
     window: Callable[[Batch], int]
     look: Callable[[], Awaitable[object]]
     booked: Book = unlimited
+    count: Callable[[str], None] = uncounted
     answering: Answering = field(init=False)
     _rows: dict[str, tuple[float, Batch | None]] = field(default_factory=dict)
+    _lines: set[tuple[str, int]] = field(default_factory=set)
+    stint: Callable[[], float] = lambda: 0.0
+    """Seconds. Above 0 only while one batch is in progress, and only here: a line of a stint waits in no queue."""
+    draining: bool = False
+    """Set when nothing more is to be begun here."""
     closing: bool = False
     """Set when this process ends: what the store does not take then is left to whoever comes next."""
 
     def __post_init__(self) -> None:
-        self.answering = Answering(self.store, self.endpoints, self.booked)
+        self.answering = Answering(self.store, self.endpoints, self.booked, self.count)
 
     async def validate(self, batch_id: str) -> None:
         """Read the batch's file; start it, or fail it with what is wrong."""
@@ -81,18 +87,40 @@ class Work:
         return await self.store.batches.change(batch_id, lambda row: step(row) if row.status == only_from else None)
 
     async def item(self, batch_id: str, line: int) -> None:
-        """Answer one item and commit its outcome, unless it has one."""
-        if self.closing:
-            return
+        """Answer an item; then, for as long as a stint lasts, those that come into the window for what has ended.
+
+        An item that takes its time is the only one of its stint. Of items that take none, to queue each costs more
+        than to answer it.
+        """
+        began, following = time.monotonic(), line
+        while True:
+            upcoming = await self._one(batch_id, following)
+            if upcoming is None or self.closing:
+                return
+            if self.draining or time.monotonic() - began >= self.stint():
+                await self.queue("item", batch_id, upcoming)
+                return
+            following = upcoming
+
+    async def _one(self, batch_id: str, line: int) -> int | None:
+        """Answer one item and commit its outcome, unless it has one; the line that came into the window for it."""
+        if self.closing or (batch_id, line) in self._lines:
+            return None
         batch = await self._seen(batch_id)
         if batch is None or batch.status != "in_progress":
-            return
-        item = await self.store.items.load(batch_id, line)
-        if item is None:
-            return
-        outcome = await self.answering.outcome(batch, item)
-        if outcome is not None:
-            await self._commit(batch, outcome)
+            return None
+        self._lines.add((batch_id, line))
+        try:
+            item = await self.store.items.load(batch_id, line)
+            if item is None:
+                return None
+            outcome = await self.answering.outcome(batch, item)
+            if outcome is None:
+                self.count("left")
+                return None
+            return await self._commit(batch, outcome)
+        finally:
+            self._lines.discard((batch_id, line))
 
     async def _seen(self, batch_id: str) -> Batch | None:
         """The batch as it was a moment ago: one that ended since takes no outcome."""
@@ -103,7 +131,7 @@ class Work:
             self._rows[batch_id] = time.monotonic(), batch
         return batch
 
-    async def _commit(self, batch: Batch, outcome: Outcome) -> None:
+    async def _commit(self, batch: Batch, outcome: Outcome) -> int | None:
         """Hold on to an outcome that was paid for until the store takes it: a full disk may be emptied."""
         while True:
             try:
@@ -114,10 +142,10 @@ class Work:
                     raise
                 _log.warning("an outcome of %s cannot be committed yet: %s", batch.id, type(fault).__name__)
                 await asyncio.sleep(_COMMIT_WAIT)
-        if finished.next_line is not None:
-            await self.queue("item", batch.id, finished.next_line)
+        self.count("too_late" if not finished.won else "completed" if outcome.ok else "failed")
         if not finished.left:
             await self.queue("finish", batch.id, 0)
+        return finished.next_line
 
     async def finish(self, batch_id: str) -> None:
         """Write the files of a batch that has nothing left to be asked, and end it."""
