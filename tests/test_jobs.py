@@ -346,3 +346,14 @@ async def test_a_process_that_does_not_beat_any_more_loses_the_sweep(place):
     assert not await first.look()
     await second.leave()
     assert await first.look()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_jumps_stops_no_batch(place, monkeypatch, hours):
+    store, url = place
+    real = time.time
+    async with working(store, echo, url=url):
+        await ended(store, await batch_of(store, lines(3)))
+        monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+        row, output, errors = await ended(store, await batch_of(store, lines(3)))
+    assert (row.status, len(output), errors) == ("completed", 3, [])
