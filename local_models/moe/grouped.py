@@ -4,11 +4,13 @@ On a CPU one expert after the other, with a backward pass of its own: nothing of
 weight multiplies rows of H instead of I, experts without tokens cost nothing but their gradient's zeros, and gradients
 that nobody wants (frozen experts, a frozen gate) are not computed. On other devices torch's grouped product.
 
-Axes: T tokens, E experts, K choices a token, S choices that are served, N those of one expert, H hidden, I inner.
+Axes: T tokens, E experts, K choices a token, S choices that are served, N those of one expert,
+R those of neighbouring experts, H hidden, I inner.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,57 +23,92 @@ from local_models.moe.feed_forward import Experts
 from local_models.moe.pages import Pages
 from local_models.moe.routers.route import Route
 
+ROWS = 512
+"""Experts are taken together up to so many rows: few calls for many small experts, and rows that stay near the core."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring experts `at`, the `sizes` N of each, their choices' flat places in T K (R in all) and tokens R."""
+
+    at: slice
+    sizes: list[int]
+    own: Tensor
+    tokens: Tensor
+
+    def times(self, rows: Tensor, matrices: Tensor) -> Tensor:
+        """Each expert's rows by its own matrix: R A, E A B to R B."""
+        out = rows.new_empty(len(rows), matrices.shape[-1])
+        for part, matrix, into in zip(
+            torch.split(rows, self.sizes), matrices[self.at].unbind(), torch.split(out, self.sizes), strict=True
+        ):
+            if len(part):
+                torch.mm(part, matrix, out=into)
+        return out
+
+    def outer(self, left: Tensor, right: Tensor, into: Tensor) -> None:
+        """Each expert's left^T right, which is 0 without rows: R A, R B into E A B."""
+        for one, other, place in zip(
+            torch.split(left, self.sizes), torch.split(right, self.sizes), into[self.at].unbind(), strict=True
+        ):
+            torch.mm(one.T, other, out=place)
+
 
 @dataclass(frozen=True)
 class Work:
-    """What each expert has to do: its choices' flat places in T K, in token order; `kept` T K I is dropout's."""
+    """All that the experts have to do; `kept` T K I is dropout's."""
 
-    own: list[Tensor]
-    k: int
+    groups: list[Group]
     kept: Tensor | None
     pages: Pages
 
-    @property
-    def busy(self) -> list[tuple[int, Tensor, Tensor]]:
-        """Each expert that serves anyone, its choices N and their tokens N."""
-        return [(e, own, own // self.k) for e, own in enumerate(self.own) if len(own)]
+    @classmethod
+    def of(cls, route: Route, own: Experts, kept: Tensor | None) -> Work:
+        count, flat = len(own.down_proj), route.experts.flatten()
+        sizes: list[int] = torch.bincount(flat, minlength=count + 1)[:count].tolist()
+        order = flat.argsort(stable=True)  # behind the experts' choices those that nobody serves
+        groups, row = [], 0
+        for at in _together(sizes):
+            rows = order[row : row + sum(sizes[at])]
+            groups.append(Group(at, sizes[at], rows, rows // route.experts.shape[-1]))
+            row += len(rows)
+        return cls(groups, kept, own.pages)
 
-    def dropped(self, active: Tensor, own: Tensor) -> Tensor:
-        """N I after dropout."""
-        return active if self.kept is None else active * self.kept.flatten(0, 1).index_select(0, own)
+    def dropped(self, active: Tensor, group: Group) -> Tensor:
+        """R I after dropout."""
+        return active if self.kept is None else active * self.kept.flatten(0, 1).index_select(0, group.own)
 
-    def blank(self, weight: Tensor) -> Tensor:
-        """Room for a weight's gradient: zero for the experts that serve nobody, unset for the others."""
-        grad = self.pages.like(weight)
-        for e, own in enumerate(self.own):
-            if not len(own):
-                grad[e].zero_()
-        return grad
+
+def _together(sizes: list[int]) -> Iterator[slice]:
+    first, rows = 0, 0
+    for e, size in enumerate(sizes):
+        if rows and rows + size > ROWS:
+            yield slice(first, e)
+            first, rows = e, 0
+        rows += size
+    yield slice(first, len(sizes))
 
 
 def per_expert(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
     """One expert after the other, see `dispatch`. Differentiable once."""
-    count, flat = len(own.down_proj), route.experts.flatten()
-    loads: list[int] = torch.bincount(flat, minlength=count + 1).tolist()
-    by_expert = list(flat.argsort(stable=True).split(loads)[:count])  # without the last: those whom nobody serves
-    work = Work(by_expert, route.experts.shape[-1], kept, own.pages)
-    y: Tensor = _PerExpert.apply(x, route.weights, own.gate_up_proj, own.down_proj, work)
+    work = Work.of(route, own, kept)
+    y: Tensor = _PerExpert.apply(x, route.weights, own.gate_up_proj, own.down_proj, work)  # type: ignore[no-untyped-call]
     return y
 
 
 class _PerExpert(torch.autograd.Function):
-    """y_t = sum_k w_tk D_e (silu(G_e x_t) * (U_e x_t)), e = e_tk; x T H, w T K, G and U E 2I H, D E H I."""
+    """y_t = sum_k w_tk D_e (silu(G_e x_t) * (U_e x_t)), e = e_tk; x T H, w T K, [G; U] E 2I H, D E H I."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor, work: Work) -> Tensor:
         wide, flat = weights.dtype, weights.flatten()
         y = torch.zeros(x.shape, dtype=wide, device=x.device)
         saved: list[Tensor] = []
-        for e, own, tokens in work.busy:
-            inner = x.index_select(0, tokens) @ gate_up[e].T  # N 2I
+        for group in work.groups:
+            inner = group.times(x.index_select(0, group.tokens), gate_up.mT)  # R 2I
             gate, up = inner.chunk(2, dim=-1)
-            out = work.dropped(functional.silu(gate).mul_(up), own) @ down[e].T  # N H
-            y.index_add_(0, tokens, out.to(wide) * flat.index_select(0, own)[:, None])
+            out = group.times(work.dropped(functional.silu(gate).mul_(up), group), down.mT)  # R H
+            y.index_add_(0, group.tokens, out.to(wide) * flat.index_select(0, group.own)[:, None])
             saved += (inner, out)
         ctx.save_for_backward(x, weights, gate_up, down, *saved)
         ctx.work = work
@@ -86,28 +123,28 @@ class _PerExpert(torch.autograd.Function):
         wide, flat = weights.dtype, weights.flatten()
         dx = torch.zeros(x.shape, dtype=wide, device=x.device) if for_x else None
         dweights = torch.zeros_like(flat) if for_weights else None
-        dgate_up = work.blank(gate_up) if for_gate_up else None
-        ddown = work.blank(down) if for_down else None
-        for (e, own, tokens), inner, out in zip(work.busy, saved[::2], saved[1::2], strict=True):
-            dout = dy.index_select(0, tokens).to(wide)  # N H
+        dgate_up = work.pages.like(gate_up) if for_gate_up else None
+        ddown = work.pages.like(down) if for_down else None
+        for group, inner, out in zip(work.groups, saved[::2], saved[1::2], strict=True):
+            dout = dy.index_select(0, group.tokens).to(wide)  # R H
             if dweights is not None:
-                dweights[own] = torch.linalg.vecdot(dout, out.to(wide))
-            dout = (dout * flat.index_select(0, own)[:, None]).to(x.dtype)
+                dweights[group.own] = torch.linalg.vecdot(dout, out.to(wide))
+            dout = (dout * flat.index_select(0, group.own)[:, None]).to(x.dtype)
             gate, up = inner.chunk(2, dim=-1)
-            swish = functional.silu(gate)  # N I
+            swish = functional.silu(gate)  # R I
             if ddown is not None:
-                torch.mm(dout.T, work.dropped(swish * up, own), out=ddown[e])
+                group.outer(dout, work.dropped(swish * up, group), ddown)
             if dx is None and dgate_up is None:
                 continue
-            dactive = work.dropped(dout @ down[e], own)  # N I
-            dinner = torch.empty_like(inner)  # N 2I
+            dactive = work.dropped(group.times(dout, down), group)  # R I
+            dinner = torch.empty_like(inner)  # R 2I
             dgate, dup = dinner.chunk(2, dim=-1)
             torch.mul(dactive, swish, out=dup)
-            dgate.copy_(torch.ops.aten.silu_backward(dactive.mul_(up), gate))
+            torch.ops.aten.silu_backward.grad_input(dactive.mul_(up), gate, grad_input=dgate)
             if dgate_up is not None:
-                torch.mm(dinner.T, x.index_select(0, tokens), out=dgate_up[e])
+                group.outer(dinner, x.index_select(0, group.tokens), dgate_up)
             if dx is not None:
-                dx.index_add_(0, tokens, (dinner @ gate_up[e]).to(wide))
+                dx.index_add_(0, group.tokens, group.times(dinner, gate_up).to(wide))
         return (
             None if dx is None else dx.to(x.dtype),
             None if dweights is None else dweights.view_as(weights),
@@ -133,4 +170,4 @@ def grouped_mm(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Te
     out = functional.grouped_mm(active, own.down_proj.transpose(1, 2), offs=offsets).to(route.weights.dtype)  # S H
     out = out * route.weights.flatten()[order, None]
     out = torch.cat([out, out.new_zeros(1, out.shape[-1])])  # the last row is for those whom nobody serves
-    return out[back].view(*route.experts.shape, -1).sum(1).to(x.dtype)  # index_add would be in no fixed order on a GPU
+    return out[back].view(*route.experts.shape, x.shape[-1]).sum(1).to(x.dtype)  # index_add has no fixed order on a GPU

@@ -41,7 +41,7 @@ def balance(scores: Tensor, experts: Tensor) -> Tensor:
     expert-level one (equations 12 to 14). Transformers' for Mixtral is K times this.
     """
     count = scores.shape[-1]
-    return count * (shares(experts, count).to(scores.dtype) * scores.mean(0)).sum()
+    return count * (shares(experts, count).to(scores.dtype) * _mean(scores)).sum()
 
 
 def sequence_balance(scores: Tensor, experts: Tensor, sequences: int) -> Tensor:
@@ -55,7 +55,8 @@ def device_balance(scores: Tensor, experts: Tensor, devices: int) -> Tensor:
     """DeepSeekMoE's device-level one: sum_d f'_d P'_d over equal groups of experts; 1 where even (15 to 17)."""
     count = scores.shape[-1]
     asked = count * shares(experts, count).to(scores.dtype)  # f_i: 1 where even
-    return (asked.view(devices, -1).mean(1) * scores.mean(0).view(devices, -1).sum(1)).sum()
+    met: Tensor = asked.view(devices, -1).mean(1) @ _mean(scores).view(devices, -1).sum(1)
+    return met
 
 
 def shares(experts: Tensor, count: int) -> Tensor:
@@ -66,9 +67,14 @@ def shares(experts: Tensor, count: int) -> Tensor:
 
 def z_loss(logits: Tensor) -> Tensor:
     """Mean over T of logsumexp(logits)^2 (ST-MoE, equation 5)."""
-    return logits.logsumexp(-1).square().mean()
+    return _mean(logits.logsumexp(-1).square())
 
 
 def entropy(scores: Tensor) -> Tensor:
     """Mean over T of -sum_i p_i ln p_i of probabilities T E, in nats (Huang et al. 2024)."""
-    return torch.special.entr(scores).sum(-1).mean()
+    return _mean(torch.special.entr(scores).sum(-1))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Over T; 0 for no tokens, as a process among several may have none."""
+    return values.sum(0) / max(1, len(values))
