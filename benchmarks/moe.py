@@ -1,8 +1,8 @@
 """A layer of experts forward and backward on this CPU: the grouped dispatch beside dense, transformers and einsum.
 
-Dense is one SwiGLU network as wide as the experts that a token meets (equal active parameters). Transformers' blocks have
-the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 or the benchmark fails. All are
-run in turns, gradients dropped before each run; a ratio is the median of the ratios of each turn. Widths are SmolLM2-135M's.
+Dense is one SwiGLU network as wide as the experts that a token meets (equal active parameters). Transformers' blocks
+have the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 or the benchmark fails.
+All run in turns, gradients dropped before each run; a ratio is the median of the turns' ratios. Widths: SmolLM2-135M's.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def part_of(name: str) -> Part:
 def train_only(model: nn.Module, trained: Trained) -> int:
     """Freeze all but a part; the trained parameters are counted.
 
-    `all but the experts` is ST-MoE's finding for fine-tuning (arXiv 2202.08906): about as good as all, with less memory
-    and time; `experts` alone is clearly worse.
+    `all but the experts` is what ST-MoE (arXiv 2202.08906) is reported to have found about as good as all when
+    fine-tuning, with less memory and time, and `experts` alone clearly worse.
     """
     wanted = _TRAINED[trained]
     for name, parameter in model.named_parameters():
