@@ -102,14 +102,16 @@ def test_half_precision_stays_near_the_full_one(dtype, atol):
 
 
 def test_the_hand_written_backward_is_the_derivative_of_the_forward():
-    layer = layer_of(dtype=torch.float64, experts=3, dropout=0.3)
-    own, x = layer.experts, torch.randn(5, H, dtype=torch.float64, requires_grad=True)
+    own = Experts(Sizes(3, 4, 3)).double()
+    for parameter in own.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     route = Route(torch.zeros(5, 3), torch.zeros(5, 3), torch.tensor([[0, 1], [1, 0], [3, 1], [3, 3], [1, 3]]), None)
     weights = torch.rand(5, 2, dtype=torch.float64, requires_grad=True)
-    kept = torch.rand(5, 2, INNER, dtype=torch.float64)
+    kept = torch.rand(5, 2, 4, dtype=torch.float64)
 
     def output(x, weights, gate_up, down):
-        experts = Experts(layer.sizes)
+        experts = Experts(Sizes(3, 4, 3))
         del experts.gate_up_proj, experts.down_proj
         experts.gate_up_proj, experts.down_proj = gate_up, down
         routed = Route(route.logits, route.scores, route.experts, weights)
