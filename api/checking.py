@@ -14,7 +14,7 @@ from rich.text import Text
 
 from api.compose import House
 from api.defaults import HOSTED, with_defaults
-from api.gated import all_seated, candidates
+from api.gated import all_seated, balance_for, candidates
 from api.stocking import local_names
 from eot.errors import EotError, SettingsError
 from eot.settings import AgentSettings, Settings, load
@@ -51,6 +51,8 @@ async def _faults(settings: Settings) -> list[str]:
     for name, council in settings.councils.items():
         try:
             await house.council(all_seated(council, settings))
+            if council.gate_name:
+                balance_for(council, settings)
         except EotError as fault:
             faults.append(f"councils.{name}: {fault}")
     await house.close()

@@ -36,7 +36,8 @@ from agents import (
     ScriptedAgent,
     Watched,
 )
-from api.gated import seated
+from agents.gating import Balance
+from api.gated import balance_for, seated
 from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import AgentSettings, CouncilSettings, Settings
@@ -85,6 +86,7 @@ class House:
         """Set where several machines must write the same prompts; else each home has its own."""
         self._shared: Store | None = None
         self._embed: Embed | None = None
+        self._balances: dict[str, Balance | None] = {}
 
     async def close(self) -> None:
         await self._engines.close()
@@ -115,7 +117,14 @@ class House:
             return seats
         embed = self.embedder("emb_a_s")
         assert embed is not None, "emb_a_s raises where nothing can embed"
-        return await seated(seats, question, self.settings, embed)
+        return await seated(seats, question, self.settings, embed, self._balance(seats))
+
+    def _balance(self, seats: CouncilSettings) -> Balance | None:
+        """One for all runs of a council, since it learns from each choice."""
+        key = seats.model_dump_json(include={"agents", "shares", "capacity"})
+        if key not in self._balances:
+            self._balances[key] = balance_for(seats, self.settings)
+        return self._balances[key]
 
     async def council(
         self, seats: CouncilSettings, *, tuned: Mapping[str, AgentSettings] | None = None, keep: bool = True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.gating import READ_CHARACTERS, Gate, load
+from agents.gating import READ_CHARACTERS, Balance, Gate, load
 from eot.errors import EotError, InputError
 from eot.settings import CouncilSettings, Settings
 from eot.types import Question
@@ -64,7 +64,9 @@ def all_seated(seats: CouncilSettings, settings: Settings) -> CouncilSettings:
     return seats.model_copy(update={"agents": candidates(seats, settings)})
 
 
-async def seated(seats: CouncilSettings, question: Question, settings: Settings, embed: Embed) -> CouncilSettings:
+async def seated(
+    seats: CouncilSettings, question: Question, settings: Settings, embed: Embed, balance: Balance | None = None
+) -> CouncilSettings:
     """The council with the agents that its gate picks for this question, the one most likely right first.
 
     Raises:
@@ -73,8 +75,27 @@ async def seated(seats: CouncilSettings, question: Question, settings: Settings,
     who = candidates(seats, settings)
     vector = (await asyncio.to_thread(embed, [question.text[:READ_CHARACTERS]]))[0]
     gate = gate_of(seats.gate_name, settings)
-    pick = gate.pick(np.asarray(vector, dtype=np.float64), who, most=seats.pick, wanted=seats.wanted)
+    pick = gate.pick(np.asarray(vector, dtype=np.float64), who, most=seats.pick, wanted=seats.wanted, balance=balance)
     return seats.model_copy(update={"agents": pick.agents})
+
+
+def balance_for(seats: CouncilSettings, settings: Settings) -> Balance | None:
+    """What spreads the gate's choices as the council's settings want it; None where they want nothing.
+
+    Raises:
+        InputError: as `candidates`, or the shares leave out somebody who may be picked, or are all 0.
+    """
+    if not seats.shares and seats.capacity is None:
+        return None
+    who = candidates(seats, settings)
+    shares = dict(seats.shares) or dict.fromkeys(who, 1.0)
+    if set(shares) != set(who):
+        other = min(set(shares) ^ set(who))
+        raise InputError(f"shares: give one to each agent that the gate may pick, {', '.join(who)}; {other!r} differs")
+    if not sum(shares.values()):
+        raise InputError("shares: all are 0; somebody must be asked")
+    total = sum(shares.values())
+    return Balance([shares[name] / total for name in who], capacity=seats.capacity)
 
 
 def weights_needed(seats: CouncilSettings, settings: Settings) -> tuple[str, ...]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, examples, fit, save
+from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, Scored, examples, fit, save
 from agents.gating.examples import Floats
 from api.compose import embedder
 from api.gated import gate_of, gate_path
 from api.report import one_line
+from api.store import open_store
 from eot.errors import AnswersError, InputError
 from eot.settings import Settings
 from eot.settings import load as load_settings
@@ -37,11 +38,12 @@ _HELD_OUT = 0.2
 
 @dataclass(frozen=True)
 class Training:
-    """What to learn from: scored rows, or the results of an `eot eval` and its questions."""
+    """What to learn from: scored rows, or the results of an `eot eval` and its questions, and feedback on runs."""
 
     name: str
-    file: Path
+    file: Path | None
     questions: Path | None = None
+    feedback: bool = False
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -64,11 +66,11 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
         MissingExtraError, WeightsError: there is nothing to embed questions with.
     """
     settings = load_settings(config)
-    found = read_examples(asked.file, asked.questions)
+    found = examples(_rows(asked, settings))
     vectors = embed_questions(found.questions, settings)
     order = np.random.default_rng(asked.recipe.seed).permutation(len(found))
     held, kept = np.split(order, [max(1, round(_HELD_OUT * len(found)))])
-    taught, test = _part(found, kept), _part(found, held)
+    taught, test = found.at(kept), found.at(held)
     tried = fit(taught, vectors[kept], settings.embed.model, asked.recipe)
     report = judge({asked.recipe.method: tried}, taught, test, vectors[held])
     save(fit(found, vectors, settings.embed.model, asked.recipe), gate_path(settings, asked.name))
@@ -97,16 +99,43 @@ def _rewards(gate: Gate) -> Floats:
 
 def read_examples(file: Path, questions: Path | None) -> Examples:
     """Scored rows of a file; with `questions`, what `results.jsonl` of an evaluation says of single agents."""
-    return examples(_from_results(file, questions) if questions else _from_rows(file))
+    return examples(_from_file(file, questions))
 
 
-def _from_rows(file: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
+def _rows(asked: Training, settings: Settings) -> Iterator[Scored]:
+    if asked.file is None and not asked.feedback:
+        raise InputError("nothing to learn from: name a FILE of scored questions, or --feedback")
+    if asked.file:
+        yield from _from_file(asked.file, asked.questions)
+    if asked.feedback:
+        yield from asyncio.run(feedback_rows(settings))
+
+
+async def feedback_rows(settings: Settings) -> list[Scored]:
+    """What callers said of runs, oldest first, by the question: of all callers, for the operator's gates."""
+    store = open_store(settings.serve.store, settings.home)
+    found: list[Scored] = []
+    try:
+        after = None
+        while page := await store.feedback.page(None, 500, after):
+            found += [Scored(row.question, row.scores, row.costs) for row in page if row.scores]
+            after = page[-1].id
+    finally:
+        await store.close()
+    return found[::-1]
+
+
+def _from_file(file: Path, questions: Path | None) -> Iterator[Scored]:
+    return _from_results(file, questions) if questions else _from_rows(file)
+
+
+def _from_rows(file: Path) -> Iterator[Scored]:
     for line, value in json_rows(file, _SHAPE):
         for row in value if isinstance(value, list) else [value]:
             yield _scored(row, f"{file}, line {line}")
 
 
-def _scored(row: Any, place: str) -> tuple[str, Mapping[str, float]]:
+def _scored(row: Any, place: str) -> Scored:
     question, scores = (
         (row.get("question") or row.get("text"), row.get("scores")) if isinstance(row, dict) else ("", {})
     )
@@ -114,20 +143,26 @@ def _scored(row: Any, place: str) -> tuple[str, Mapping[str, float]]:
         raise AnswersError(f"{place}: {_SHAPE}; this one is {one_line(json.dumps(row, ensure_ascii=False), 80)}")
     if wrong := [name for name, score in scores.items() if not isinstance(score, int | float) or not 0 <= score <= 1]:
         raise AnswersError(f"{place}: the score of {wrong[0]!r} is {scores[wrong[0]]!r}; a score lies in 0..1")
-    return question, scores
+    costs = row.get("costs") or {}
+    if not isinstance(costs, dict) or not all(isinstance(cost, int | float) for cost in costs.values()):
+        raise AnswersError(f"{place}: costs are {{AGENT: number}}, of asking it that question")
+    return Scored(question, scores, costs)
 
 
-def _from_results(file: Path, questions: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """A score of 1 or 0 for each single agent on each graded question."""
+def _from_results(file: Path, questions: Path) -> Iterator[Scored]:
+    """A score of 1 or 0 for each single agent on each graded question, and the dollars that it took where known."""
     scores: dict[str, dict[str, float]] = {}
+    costs: dict[str, dict[str, float]] = {}
     for line, value in json_rows(file, "a row is a result of `eot eval`"):
         row = _row(value, f"{file}, line {line}")
         kind, _, agent = row.system.partition(":")
         if kind == "single" and row.correct is not None:
             scores.setdefault(row.question, {})[agent] = float(row.correct)
+            if row.outcome and row.outcome.usage.cost_usd is not None:
+                costs.setdefault(row.question, {})[agent] = row.outcome.usage.cost_usd
     for asked in read_questions(questions):
         if known := scores.get(asked.question.id):
-            yield asked.question.text, known
+            yield Scored(asked.question.text, known, costs.get(asked.question.id, {}))
 
 
 def _row(value: Any, place: str) -> Row:
@@ -154,10 +189,6 @@ def _costs(file: Path | None) -> dict[str, float] | None:
         raise InputError(f'{file} gives no costs; write {{"AGENT": number, ...}}') from fault
 
 
-def _part(found: Examples, places: NDArray[np.intp]) -> Examples:
-    return Examples(tuple(found.questions[place] for place in places), found.agents, found.rewards[places])
-
-
 def show(report: GateReport, *, as_json: bool) -> None:
     """The report as tables, or as one JSON object."""
     if as_json:
@@ -169,7 +200,7 @@ def show(report: GateReport, *, as_json: bool) -> None:
     for heading in ("asks", "right %", "to best single", *(["cost"] if costly else [])):
         table.add_column(heading, justify="left" if heading == "asks" else "right", no_wrap=heading != "asks")
     for one in report.routers:
-        cost = ["" if one.cost is None else f"{one.cost:.1f}"] if costly else []
+        cost = ["" if one.cost is None else f"{one.cost:.4g}"] if costly else []
         table.add_row(Text(clean(one.name)), _said(one.reward), _said(one.vs_best, "+"), *cost)
     console.print(table)
     table = _table("any of k right")

@@ -96,6 +96,10 @@ class CouncilSettings(_Table):
     """How many agents a gate picks at most."""
     wanted: float | None = Field(default=None, gt=0, lt=1)
     """With a gate: as few agents as make it this likely that one of them is right."""
+    shares: Mapping[Name, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """With a gate: how its choices are to be spread over its agents in the long run, in any unit. Unset: freely."""
+    capacity: float | None = Field(default=None, ge=1)
+    """With a gate: an agent with this many times its share (unset: even) of the last 100 choices is passed over."""
     topology: str = "report"
     rounds: int = Field(default=2, ge=0, le=20)
     """Exchange rounds at most; round 0, each agent alone, is not counted."""

@@ -66,12 +66,12 @@ def judge(
         taught: what they were trained on.
         test: questions they have not seen, scored for the same agents; unknown rewards count as 0.
         vectors: [N, d], of the test questions.
-        costs: what asking an agent costs, in any one unit.
+        costs: what asking an agent costs, in any one unit; else what the test questions say of it.
     """
     rewards = np.nan_to_num(test.rewards)
     means = np.nanmean(taught.rewards, axis=0)
     order = top_k(means, len(means))
-    price = None if costs is None else np.array([costs.get(name, np.nan) for name in test.agents])
+    price = test.costs if costs is None else np.tile([costs.get(name, np.nan) for name in test.agents], (len(test), 1))
     best = np.full(len(test), order[0])
     expected = {name: gate.expected(vectors) for name, gate in gates.items()}
     picks = {name: rows.argmax(axis=1) for name, rows in expected.items()}
@@ -100,9 +100,15 @@ def _routed(
         name=name,
         reward=accuracy(rewards[rows, chosen].tolist()),
         vs_best=difference(rewards[rows, chosen].tolist(), rewards[rows, best].tolist()),
-        cost=None if price is None else float(price[chosen].mean()),
+        cost=None if price is None else _mean(price[rows, chosen]),
         shares={agent: float(share) for agent, share in zip(agents, counts, strict=True) if share},
     )
+
+
+def _mean(prices: Floats) -> float | None:
+    """Over what is known; None where nothing is."""
+    known = prices[~np.isnan(prices)]
+    return float(known.mean()) if known.size else None
 
 
 def _random(rewards: Floats, best: Floats, price: Floats | None) -> Routed:
@@ -112,7 +118,7 @@ def _random(rewards: Floats, best: Floats, price: Floats | None) -> Routed:
         name="random",
         reward=accuracy(mean),
         vs_best=difference(mean, rewards[np.arange(len(rewards)), best].tolist()),
-        cost=None if price is None else float(price.mean()),
+        cost=None if price is None else _mean(price),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.gating import Balance, Recipe, examples, fit, load, save, top_k, top_p
+from agents.gating import Balance, Recipe, Scored, examples, fit, load, save, top_k, top_p
 from agents.gating.examples import Examples
 from eot.errors import InputError
 from evaluation.gating import judge
@@ -83,6 +83,47 @@ def test_a_bias_on_selection_keeps_to_the_target_shares():
     assert np.bincount(asked[1000:]) / 3000 == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
+def test_an_agent_with_its_capacity_of_the_last_choices_is_passed_over_until_they_are_past():
+    balance = Balance([0.5, 0.5], rate=0, capacity=1.2)
+    expected = np.array([0.9, 0.6])
+    asked = [balance.pick(expected, 1)[0] for _ in range(220)]
+    assert asked[:60] == [0] * 60
+    assert asked[60:100] == [1] * 40
+    assert asked[101:160] == [0] * 59
+    assert max(asked[at : at + 100].count(0) for at in range(121)) == 60
+    assert not balance.full.all()
+    even = Balance([0.5, 0.5], rate=0, capacity=1.0)
+    assert [even.pick(expected, 2) for _ in range(200)] == [[0, 1]] * 200, "where all are full, the best are asked"
+    never = Balance([1.0, 0.0], rate=0, capacity=1.0)
+    assert never.pick(np.array([0.1, 0.9]), 1) == [0]
+
+
+def test_a_gate_with_a_balance_spreads_its_picks_and_still_asks_as_few_as_are_needed():
+    taught, seen = world(400, 1, skilled=0.9, other=0.85)
+    gate = fit(taught, seen, "e", Recipe(neighbours=30))
+    balance = Balance([0.8, 0.1, 0.1], rate=0.05)
+    draw = np.random.default_rng(3)
+    vectors = seen[draw.integers(len(seen), size=1500)]
+    asked = [gate.pick(vector, AGENTS, most=1, balance=balance).agents[0] for vector in vectors]
+    shares = [asked[500:].count(name) / 1000 for name in AGENTS]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+    pick = gate.pick(seen[0], AGENTS, most=3, wanted=0.5, balance=balance)
+    assert len(pick.agents) == 1
+    assert max(pick.expected.values()) <= 1
+
+
+def test_costs_that_the_questions_carry_are_those_of_who_is_asked():
+    rows = [Scored(f"q{at}", {"a": 1.0, "b": 0.0}, {"a": 2.0} | ({"b": 10.0} if at % 2 else {})) for at in range(20)]
+    found = examples(rows)
+    vectors = np.tile(np.eye(1, 4), (20, 1))
+    report = judge({"g": fit(found, vectors, "e")}, found, found, vectors)
+    assert report.routers[0].cost == 2.0
+    assert report.routers[-1].cost == pytest.approx((20 * 2 + 10 * 10) / 30)
+    assert judge({"g": fit(found, vectors, "e")}, found, found, vectors, {"a": 7}).routers[0].cost == 7
+    bare = examples([Scored("q", {"a": 1.0})] * 12)
+    assert judge({"g": fit(bare, vectors[:12], "e")}, bare, bare, vectors[:12]).routers[0].cost is None
+
+
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe("linear")], ids=str)
 def test_a_gate_survives_its_file(tmp_path, recipe):
     taught, seen = world(400, 1)
@@ -110,8 +151,8 @@ def test_what_cannot_work_is_refused_with_what_would_be_right(tmp_path):
         with pytest.raises(InputError, match="is no gate of eot, or is damaged"):
             load(tmp_path / "g.npz")
     with pytest.raises(InputError, match="3 scored questions are too few"):
-        examples([("q", {"a": 1.0})] * 3)
+        examples([Scored("q", {"a": 1.0})] * 3)
     with pytest.raises(InputError, match=r"row 1: the score of a is 7"):
-        examples([("q", {"a": 7.0})] * 12)
+        examples([Scored("q", {"a": 7.0})] * 12)
     with pytest.raises(InputError, match="nobody scored zed; scored are maths"):
         taught.of(["zed"])

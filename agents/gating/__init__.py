@@ -1,7 +1,7 @@
 """A gate over questions that picks whom to ask: mixture of experts with whole agents as experts."""
 
 from agents.gating.choose import Balance, top_k, top_p
-from agents.gating.examples import Examples, examples
+from agents.gating.examples import Examples, Scored, examples
 from agents.gating.gate import READ_CHARACTERS, Gate, Method, Pick, Recipe, fit, load, save
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Method",
     "Pick",
     "Recipe",
+    "Scored",
     "examples",
     "fit",
     "load",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,15 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Examples:
-    """N questions and M agents. rewards[N, M] in 0..1, NaN where an agent was not asked."""
+    """N questions and M agents. rewards[N, M] in 0..1, NaN where an agent was not asked.
+
+    costs[N, M] of asking, in any one unit, NaN where nobody knows; None where nothing is known of any.
+    """
 
     questions: tuple[str, ...]
     agents: tuple[str, ...]
     rewards: Floats
+    costs: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -36,25 +40,42 @@ class Examples:
         if unknown := [name for name in agents if name not in self.agents]:
             raise InputError(f"nobody scored {', '.join(unknown)}; scored are {', '.join(self.agents)}")
         places = [self.agents.index(name) for name in agents]
-        return Examples(self.questions, tuple(agents), self.rewards[:, places])
+        costs = None if self.costs is None else self.costs[:, places]
+        return Examples(self.questions, tuple(agents), self.rewards[:, places], costs)
+
+    def at(self, places: Sequence[int] | NDArray[np.intp]) -> Examples:
+        """Some of the questions, by their places."""
+        costs = None if self.costs is None else self.costs[places]
+        return Examples(tuple(self.questions[place] for place in places), self.agents, self.rewards[places], costs)
 
 
-def examples(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Examples:
-    """Rows of (question, score in 0..1 by agent). A question that comes again counts again.
+@dataclass(frozen=True)
+class Scored:
+    """One row: a question, each asked agent's score in 0..1, and what asking it cost where that is known."""
+
+    question: str
+    scores: Mapping[str, float]
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+def examples(rows: Iterable[Scored]) -> Examples:
+    """What can be learnt from these rows. A question that comes again counts again.
 
     Raises:
         InputError: there are too few rows, a score is out of 0..1, or no agent was scored.
     """
-    questions: list[str] = []
-    scored: list[Mapping[str, float]] = []
-    for number, (question, scores) in enumerate(rows, start=1):
-        for agent, score in scores.items():
+    scored = list(rows)
+    for number, row in enumerate(scored, start=1):
+        for agent, score in row.scores.items():
             if not 0 <= score <= 1 or math.isnan(score):
                 raise InputError(f"row {number}: the score of {agent} is {score}; scores lie in 0..1")
-        questions.append(question)
-        scored.append(scores)
-    agents = tuple(dict.fromkeys(agent for scores in scored for agent in scores))
-    if len(questions) < FEWEST or not agents:
-        raise InputError(f"{len(questions)} scored questions are too few to learn from; give {FEWEST} or more")
-    rewards = np.array([[scores.get(agent, np.nan) for agent in agents] for scores in scored], dtype=np.float64)
-    return Examples(tuple(questions), agents, rewards)
+    agents = tuple(dict.fromkeys(agent for row in scored for agent in row.scores))
+    if len(scored) < FEWEST or not agents:
+        raise InputError(f"{len(scored)} scored questions are too few to learn from; give {FEWEST} or more")
+    rewards = _matrix([row.scores for row in scored], agents)
+    costs = _matrix([row.costs for row in scored], agents) if any(row.costs for row in scored) else None
+    return Examples(tuple(row.question for row in scored), agents, rewards, costs)
+
+
+def _matrix(rows: Sequence[Mapping[str, float]], agents: Sequence[str]) -> Floats:
+    return np.array([[row.get(agent, np.nan) for agent in agents] for row in rows], dtype=np.float64)

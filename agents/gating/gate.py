@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.gating.choose import top_k, top_p
+from agents.gating.choose import Balance, top_k, top_p
 from agents.gating.examples import Examples, Floats
 from agents.gating.knn import NEIGHBOURS, Knn
 from agents.gating.softmax import Linear, train
@@ -53,8 +53,18 @@ class Gate:
             )
         return self.model.expected(vectors)
 
-    def pick(self, vector: Floats, among: Sequence[str], *, most: int, wanted: float | None = None) -> Pick:
+    def pick(
+        self,
+        vector: Floats,
+        among: Sequence[str],
+        *,
+        most: int,
+        wanted: float | None = None,
+        balance: Balance | None = None,
+    ) -> Pick:
         """Whom of `among` to ask: the `most` best, or with `wanted` as few as make a right answer that likely.
+
+        `balance` has the shares of those of `among` that the gate knows, in their order; it learns from the choice.
 
         Raises:
             InputError: the gate knows none of them.
@@ -64,7 +74,10 @@ class Gate:
         if not expected:
             raise InputError(f"the gate knows {', '.join(self.agents)}, and none of {', '.join(among)}")
         names, values = list(expected), np.array(list(expected.values()))
-        places = top_k(values, most) if wanted is None else top_p(values, wanted, most)
+        liked = values if balance is None else balance.liked(values)
+        places = top_k(liked, most) if wanted is None else top_p(values, wanted, most, liked)
+        if balance:
+            balance.note(places)
         return Pick(tuple(names[place] for place in places), expected)
 
 

@@ -24,10 +24,11 @@ Questions = Annotated[
 def train(
     name: Annotated[str, typer.Argument(help='What councils call it: agents = "gate:NAME".')],
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help='Scored questions: {"question", "scores": {AGENT: 0..1}}; or results.jsonl of eot eval.'),
-    ],
+    ] = None,
     questions: Questions = None,
+    feedback: Annotated[bool, typer.Option("--feedback", help="Learn from what callers said of runs, too.")] = False,
     method: Annotated[
         Literal["knn", "linear"], typer.Option(help="Nearest questions, or a trained linear gate.")
     ] = "knn",
@@ -40,12 +41,12 @@ def train(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Train a gate, judged on a fifth of FILE that it has not seen, then kept as learnt from all of it."""
+    """Train a gate, judged on a fifth of what there is that it has not seen, then kept as learnt from all of it."""
     from agents.gating import Recipe
     from api.gating import Training, train_gate
 
     recipe = Recipe(method=method, neighbours=neighbours, noise=noise, balance=balance, seed=seed)
-    asked = Training(name=name, file=file, questions=questions, recipe=recipe)
+    asked = Training(name=name, file=file, questions=questions, feedback=feedback, recipe=recipe)
     train_gate(asked, config, as_json=as_json)
 
 

@@ -140,6 +140,7 @@ async def stop_run(
         row = await _row(service, run_id, owner)
     if forget:
         await service.store.runs.delete(run_id)
+        await service.store.feedback.delete(run_id)
         return JSONResponse(Forgotten(id=run_id).model_dump())
     return JSONResponse(run_object(row).model_dump(mode="json"))
 

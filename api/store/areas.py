@@ -6,7 +6,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from api.store.protocol import Backend, Blobs, Documents
-from api.store.rows import Answer, Batch, Conversation, File, Key, Making, Response, Row, Run, Running, Told
+from api.store.rows import (
+    Answer,
+    Batch,
+    Conversation,
+    Feedback,
+    File,
+    Key,
+    Making,
+    Response,
+    Row,
+    Run,
+    Running,
+    Told,
+)
 
 R = TypeVar("R", bound=Row)
 _AT_ONCE = 200
@@ -132,6 +145,7 @@ class Store:
         self.keys = Area(documents, "key", Key)
         self.answers = Area(documents, "answer", Answer)
         self.responses = Area(documents, "response", Response)
+        self.feedback = Area(documents, "feedback", Feedback)
         self.makings = Area(documents, "making", Making)
         self.items = backend.items
         self.counters = backend.counters

@@ -61,6 +61,15 @@ class Told(Row):
     events: str = ""
 
 
+class Feedback(Row):
+    """What was said of a run, under its id: `given` as it was said, `scores` what that says of each agent alone."""
+
+    question: str
+    given: Mapping[str, Any]
+    scores: Mapping[str, float] = Field(default_factory=dict)
+    costs: Mapping[str, float] = Field(default_factory=dict)
+
+
 class Response(Row):
     """A response that was asked to be stored: its body, and the conversation up to it, its own answer the last."""
 
