@@ -71,6 +71,12 @@ def test_a_mixture_is_built_by_name_and_an_expert_is_added_and_dropped(texts):
     assert json.loads(done.stdout)["experts"] == ["one", "two", "three"]
     done = eot(texts, "models", "moe", "drop", "trio", "three", "--name", "again")
     assert done.returncode == 0, done.stderr
+    done = eot(texts, "models", "moe", "tune", "pair", "--corpus", "low=low.jsonl", "--corpus", "high=high.jsonl",
+               "--train", "experts", "--tokens", "960", "--window", "32", "--held", "128", "--rate", "0.01",
+               "--name", "tuned", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for domain in json.loads(done.stdout)["domains"]:
+        assert domain["after"] < domain["before"] - 0.5
     built = texts / "home" / "built"
     assert torch.equal(logits(loaded(built / "again")), logits(loaded(built / "pair")))
 

@@ -110,6 +110,36 @@ def train(
     grow(asked, Place(out, name, progress), config, as_json=as_json)
 
 
+@app.command("tune")
+def tune(
+    mixture: Annotated[str, typer.Argument(help="A mixture that was made here, or a folder.")],
+    corpus: Annotated[list[str], typer.Option(help="NAME=FILE of each domain, as for train.")],
+    out: Out = None,
+    name: Name = None,
+    what: Annotated[
+        Literal["router", "experts-frozen", "experts", "esft"], typer.Option("--train", help="What of it is trained.")
+    ] = "experts-frozen",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens that it learns from, all domains together.")] = 10_240,
+    rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 1e-4,
+    balance: Annotated[float, typer.Option(min=0, help="Weight of Switch's balance loss.")] = 0.0,
+    z: Annotated[float, typer.Option(min=0, help="Weight of ST-MoE's z-loss.")] = 1e-3,
+    window: Annotated[int, typer.Option(min=8, help="Tokens that are read at once.")] = 256,
+    held: Annotated[int, typer.Option(min=1, help="Held-out tokens of each domain, at most.")] = 8_192,
+    seed: Seed = 0,
+    config: Config = None,
+    as_json: Json = False,
+    progress: Progress = None,
+) -> None:
+    """Train a mixture further: one of copies or of pieces, which has to grow apart or to heal, or any other."""
+    from api.mixing import Place
+    from api.mixture_training import corpora_of
+    from api.mixture_tuning import Tuning
+    from api.mixture_tuning import tune as tune_mixture
+
+    asked = Tuning(mixture, corpora_of(corpus), what, tokens, rate, balance, z, window, held, seed)
+    tune_mixture(asked, Place(out, name, progress), config, as_json=as_json)
+
+
 @app.command("explain")
 def explain(
     mixture: Annotated[str, typer.Argument(help="A mixture that was made here, or a folder.")],
