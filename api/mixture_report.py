@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,12 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
         raise MissingExtraError("A plot", "eval") from fault
     found = lines(report)
     made = []
-    for name, paint, size in (
-        ("losses", lambda figure: _losses(figure, found), (8, 0.34 * len(found) + 1.6)),
-        ("specialisation", lambda figure: _specialisation(figure, report, found), (8, 3.2)),
-        ("curves", lambda figure: _curves(figure, report), (8, 3.4)),
-    ):
+    drawings: dict[str, tuple[Callable[[Any], None], tuple[float, float]]] = {
+        "losses": (partial(_losses, found=found), (8, 0.34 * len(found) + 1.6)),
+        "specialisation": (partial(_specialisation, report=report, found=found), (8, 3.2)),
+        "curves": (partial(_curves, report=report), (8, 3.4)),
+    }
+    for name, (paint, size) in drawings.items():
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ class Computed:
         made = self.make().detach().to("cpu", _DTYPES[tensor.dtype]).contiguous()
         if tuple(made.shape) != tensor.shape:
             raise WeightsError(f"{tensor.name} came out as {tuple(made.shape)} and should be {tensor.shape}")
-        yield memoryview(made.view(torch.uint8).flatten().numpy())
+        bytes_: Any = made.view(torch.uint8).flatten().numpy()
+        yield memoryview(bytes_)
 
 
 def computed(name: str, shape: Sequence[int], dtype: str, make: Callable[[], Tensor]) -> Written:

@@ -118,7 +118,7 @@ def descend(
     for step in range(len(losses), steps):
         optimizer.param_groups[0]["lr"] = schedule.at(step, steps)
         value = task.loss(model, _batch(windows, schedule, step).to(model.device))
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]  # torch does not say
         torch.nn.utils.clip_grad_norm_(list(trained.values()), _CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

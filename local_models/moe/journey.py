@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +149,16 @@ class Journey:
             return
         model = self._loaded(self.base.folder)
         own = feed_forward(model)
-        self._judged("base", lambda: judge_dense(model, self._held))
+        self._judged("base", partial(judge_dense, model, self._held))
         mean = {name: torch.zeros_like(parameter) for name, parameter in own.items()}
         for corpus in self.corpora:
             branch = self._loaded(self._at(corpus.name))
-            self._judged(f"branch {corpus.name}", lambda branch=branch: judge_dense(branch, self._held))
+            self._judged(f"branch {corpus.name}", partial(judge_dense, branch, self._held))
             for name, parameter in feed_forward(branch).items():
                 mean[name] += parameter.data / len(self.corpora)
         for name, parameter in own.items():
             parameter.data = mean[name]
-        self._judged("weight average", lambda: judge_dense(model, self._held))
+        self._judged("weight average", partial(judge_dense, model, self._held))
 
     @cached_property
     def _gates(self) -> dict[str, Tensor]:
@@ -198,7 +198,7 @@ class Journey:
         model = self._loaded(built)
         for name, gate, count in wanted:
             set_gate(model, self._gates[gate], count)
-            self._judged(name, lambda: judge_mixture(model, self._held))
+            self._judged(name, partial(judge_mixture, model, self._held))
 
     def _train(self, what: Trains) -> None:
         out, name = self.work / f"trained-{what}", f"{what} trained, {self.plan.active} active"
