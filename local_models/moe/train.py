@@ -1,7 +1,7 @@
 """Training a mixture that was built: its routers alone, all but its experts, its experts alone, or a few of them.
 
 Fine-tuning what is not an expert is about as good as fine-tuning everything, and fine-tuning the experts alone clearly
-worse (ST-MoE, arXiv 2202.08906, section 5): so experts are frozen by default. DeepSeek's ESFT (arXiv 2407.01906) is the
+worse (ST-MoE, arXiv 2202.08906): so experts are frozen by default. DeepSeek's ESFT (arXiv 2407.01906) is the
 opposite niche: of many fine-grained experts, only those that a task uses.
 """
 
