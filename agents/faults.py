@@ -14,7 +14,15 @@ from eot.text import clean
 # Several providers' adapters miss the key before anything is sent, and call that a server's fault.
 _NO_KEY = re.compile(r"missing [\w ]*(?:credentials|api.key)", re.IGNORECASE)
 _CUT_OFF = frozenset(
-    {"MidStreamFallbackError", "APIConnectionError", "Timeout", "ConnectionError", "TimeoutError", "TransportError"}
+    {
+        "MidStreamFallbackError",
+        "APIConnectionError",
+        "Timeout",
+        "ConnectionError",
+        "TimeoutError",
+        "TransportError",
+        "ClientError",
+    }
 )
 _OVERFLOW = re.compile(r"context.length|context.size|context.window|prompt is too long|too many tokens", re.IGNORECASE)
 _LONGEST_MESSAGE = 500

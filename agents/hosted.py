@@ -107,7 +107,9 @@ class HostedAgent:
 
     def prepare(self) -> None:
         """Import what the first call would else import, in seconds. Not on an event loop."""
-        if not self._is_own_server:
+        if self._is_own_server:
+            import aiohttp  # noqa: F401, PLC0415 - what a server of one's own is asked with
+        else:
             asyncio.run(self._rehearse())
 
     async def _rehearse(self) -> None:

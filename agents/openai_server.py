@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from agents.wire import direct_client
+from agents.wire import direct_session, lines, shortly
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Piece:
 class ServerError(Exception):
     """The server refused. It has what a provider's exception has: the status and the response with its headers."""
 
-    def __init__(self, message: str, status: int, response: httpx.Response) -> None:
+    def __init__(self, message: str, status: int, response: aiohttp.ClientResponse) -> None:
         super().__init__(message)
         self.status_code, self.response = status, response
 
@@ -59,34 +62,22 @@ async def pieces(base_url: str, key: str, body: Mapping[str, Any]) -> AsyncGener
 
     Raises:
         ServerError: it refused, at once or in mid-stream.
-        httpx.HTTPError: it cannot be reached, broke off, or does not speak the protocol.
+        aiohttp.ClientError, OSError: it cannot be reached, or broke off.
+        httpx.RemoteProtocolError: it does not speak the protocol.
     """
     url = f"{base_url.rstrip('/')}/chat/completions"
-    asked = direct_client().stream("POST", url, json=dict(body), headers={"authorization": f"Bearer {key}"})
-    async with asked as answer:
-        if answer.status_code >= 300:
-            raise ServerError(_message((await answer.aread()).decode(errors="replace")), answer.status_code, answer)
-        async for line in _lines(answer):
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    async with direct_session().post(url, data=data, headers=headers, allow_redirects=False) as answer:
+        if answer.status >= 300:
+            raise ServerError(_message(await shortly(answer)), answer.status, answer)
+        async for line in lines(answer):
             if not line.startswith(b"data:"):
                 continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
+            told = line[5:].strip()
+            if told == b"[DONE]":
                 return
-            yield _piece(_json(data), answer)
-
-
-async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
-    """Split at newlines alone: a JSON string may hold what else Python takes for the end of a line."""
-    held = bytearray()
-    async for some in answer.aiter_bytes():
-        *whole, rest = some.split(b"\n")
-        for line in whole:
-            held += line
-            yield bytes(held)
-            held.clear()
-        held += rest
-    if held:
-        yield bytes(held)
+            yield _piece(_json(told), answer)
 
 
 def _json(data: bytes) -> dict[str, Any]:
@@ -107,7 +98,7 @@ def _message(body: str) -> str:
         return body
 
 
-def _piece(told: dict[str, Any], answer: httpx.Response) -> Piece:
+def _piece(told: dict[str, Any], answer: aiohttp.ClientResponse) -> Piece:
     if error := told.get("error"):
         code = error.get("code") if isinstance(error, dict) else None
         message = error.get("message") if isinstance(error, dict) else error

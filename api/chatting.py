@@ -40,9 +40,8 @@ def ask_for(
         council = alone(settings.serve.task_agent or candidates(settings.councils["default"], settings)[-1])
     seed = secrets.randbelow(2**31) if seed is None else seed
     told = {name: value for name, value in sampling.items() if value is not None}
-    if options:
-        caller = alone(_tool_caller(model, council, settings))
-        return Ask(talk.question(kind="open"), caller, seed, talk.messages, told, options)
+    if options and (caller := _tool_caller(model, council, settings, options)):
+        return Ask(talk.question(kind="open"), alone(caller), seed, talk.messages, told, options)
     if len(council.agents) > 1 or council.gate_name:
         return Ask(talk.question(**form), council, seed, max_tokens=told.get("max_tokens"))
     if form:
@@ -50,15 +49,24 @@ def ask_for(
     return Ask(talk.question(kind="open"), council, seed, talk.plain, told)
 
 
-def _tool_caller(model: str, council: CouncilSettings, settings: Settings) -> str:
-    """The council's strongest agent of those that can be told of tools; equals as they were written."""
+def _tool_caller(model: str, council: CouncilSettings, settings: Settings, options: Mapping[str, Any]) -> str:
+    """The council's strongest agent of those that can be told of tools; equals as they were written.
+
+    "" where nobody can and nothing needs to be called: a model that may call a tool may answer without, too, and some
+    clients (Open WebUI) send tools of their own with every question.
+    """
+    may_answer = options.get("tool_choice") in (None, "auto")
+    if settings.serve.tools == "ignore" and may_answer:
+        return ""
     able = [name for name in candidates(council, settings) if name in settings.agents]
     able = [name for name in able if settings.agents[name].is_hosted]
+    if not able and may_answer:
+        return ""
     if not able:
         raise ApiError(
             400,
-            f"no agent of {model} can be told of tools, as hosted ones can: name another model, or leave `tools` out",
-            param="tools",
+            f"no agent of {model} can be told of tools, as hosted ones can: name another model, or no tool_choice",
+            param="tool_choice",
             code="tools_unsupported",
         )
     return _strongest(able, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -94,7 +95,10 @@ def serve(config: Path | None, changes: Mapping[str, Any]) -> None:
     _refuse_open_doors(settings)
     prepare(settings)
     with _listening(table.host, table.port) as listener:
-        server(settings).run([listener])
+        serving = server(settings)
+        gc.collect()
+        gc.freeze()  # hundreds of thousands of objects that stay: to look through them again holds all up for 0.1 s
+        serving.run([listener])
 
 
 def _refuse_open_doors(settings: Settings) -> None:

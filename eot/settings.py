@@ -164,6 +164,8 @@ class ServeSettings(_Table):
     """How long paid replies are kept, so that what died asks again only for the rest. No batch lasts longer than 30."""
     task_agent: str | None = None
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
+    tools: Literal["agent", "ignore"] = "agent"
+    """A request with tools goes to the one agent that can be told of them, or to the council as if there were none."""
     max_body_mb: Count = 20
     """Mebibytes of a request's body; one that is larger is refused before it is read."""
     max_file_mb: Count = 512

@@ -209,10 +209,22 @@ def test_without_tools_a_council_reads_of_earlier_calls_in_words(url, models):
 
 
 @pytest.mark.parametrize("model", ["eot/local", "agent/script"])
-def test_agents_that_cannot_be_told_of_tools_say_so(url, model):
-    answer = chat(url, ASKED, tools=[TOOL], model=model)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "tools_unsupported")
-    assert answer.json()["error"]["param"] == "tools"
+def test_agents_that_cannot_be_told_of_tools_answer_without_or_say_so(url, model):
+    assert chat(url, ASKED, tools=[TOOL], model=model).json()["choices"][0]["message"]["content"] == "The answer is 7."
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for forced in ("required", named):
+        answer = chat(url, ASKED, tools=[TOOL], tool_choice=forced, model=model)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "tools_unsupported")
+        assert answer.json()["error"]["param"] == "tool_choice"
+
+
+def test_an_operator_may_have_tools_ignored(tmp_path, models):
+    hosted = {"model": "openai/m", "base_url": models.url, "api_key": "none"}
+    with serving(settings(tmp_path, agents={"a": hosted, "b": hosted}, serve={"tools": "ignore"})) as served:
+        assert chat(served.url, ASKED, tools=[TOOL]).json()["eot"]["usage"]["calls"] >= 2
+        assert all("tools" not in body for body in models.bodies)
+        forced = chat(served.url, ASKED, tools=[TOOL], tool_choice="required").json()
+        assert forced["choices"][0]["finish_reason"] == "tool_calls"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import ApiError, answer
@@ -21,6 +23,8 @@ class Crowd:
         self._app, self._runs = app, service.runs
         self._inside = 0
         """Requests let in that have not been answered yet: in a spike none of them has a run so far."""
+        self._turn = asyncio.Lock()
+        """Lets one begin at each turn of the event loop: whatever else it has to do waits for one at most."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _COSTLY:
@@ -33,6 +37,8 @@ class Crowd:
             return
         self._inside += 1
         try:
+            async with self._turn:
+                await asyncio.sleep(0)
             await self._app(scope, receive, send)
         finally:
             self._inside -= 1
