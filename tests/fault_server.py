@@ -203,10 +203,10 @@ class FaultServer:
         gone = asyncio.ensure_future(reader.read())
         await asyncio.wait({acting, gone}, return_when=asyncio.FIRST_COMPLETED)
         for task in (acting, gone):
-            if not task.done():
-                task.cancel()
-        with suppress(asyncio.CancelledError, ConnectionError):
-            await acting
+            task.cancel()
+        for ended in await asyncio.gather(acting, gone, return_exceptions=True):
+            if isinstance(ended, Exception) and not isinstance(ended, ConnectionError):
+                raise ended
 
 
 @asynccontextmanager
