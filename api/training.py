@@ -69,9 +69,10 @@ def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
     home = load(config).home
     out, model = place_of(asked.out, asked.name, home)
     _refuse_without_extra()
-    from accelerate import PartialState  # noqa: PLC0415  (torch takes seconds)
+    from local_models.training.processes import processes  # noqa: PLC0415  (torch takes seconds)
 
-    main = PartialState().is_main_process
+    main = processes().is_main_process
+    _refuse_one_for_many(processes().num_processes)
     work = out.parent / f".{out.name}.training"
     source = checkpoint_of(asked.model, home)
     control = checkpoint_of(asked.control, home) if asked.control else None
@@ -168,9 +169,11 @@ def _lineage(asked: Training, fitted: Fitted) -> dict[str, Any]:
 
 def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
     console = Console(stderr=True)
+    now: dict[str, Any] = {"steps": asked.recipe.steps or None}
 
     def watch(row: Mapping[str, Any]) -> None:
-        tell({key: row[key] for key in _TOLD if key in row} | {"steps": asked.recipe.steps or None})
+        now.update((key, row[key]) for key in _TOLD if key in row)
+        tell(now)
         if terminal and console.is_terminal and "eval_loss" in row:
             console.print(f"{row['run']}, step {row['step']}: held-out loss {row['eval_loss']:.3f}", style="dim")
         elif terminal and row.get("passed_over_lines", 0) + row.get("damaged_files", 0):
@@ -189,6 +192,16 @@ def _print(curves: Mapping[str, Curve], out: Path, model: str, *, as_json: bool)
     for who, facts in told.items():
         console.print(f"{who}: " + ", ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
     console.print(f'{out}: an agent asks it with model = "{model}"; {CURVE}.png and {CURVE}.json lie in it')
+
+
+def _refuse_one_for_many(count: int) -> None:
+    import torch  # noqa: PLC0415  (takes seconds)
+
+    if count == 1 and (seen := torch.cuda.device_count()) > 1:
+        raise InputError(
+            f"{seen} GPUs are there for one process: set CUDA_VISIBLE_DEVICES=0, or let each have its own with "
+            f"`accelerate launch --multi_gpu --num_processes {seen} $(command -v eot) models graft ...`"
+        )
 
 
 def _refuse_without_extra() -> None:

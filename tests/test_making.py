@@ -15,9 +15,11 @@ from test_grafting import made
 from api.child import Child
 
 pytest.importorskip("torch")
+import tiny
+
 pytestmark = pytest.mark.torch
 
-SECONDS = 90
+SECONDS = 200
 
 
 def put(home, name, **more):
@@ -100,6 +102,23 @@ def test_somebody_elses_file_is_no_text_to_plan_on(served):
     plan = {"action": "plan", "model": "tiny", "text_file_id": "file-0"}
     answer = httpx.post(f"{served.url}/v1/grafts", json=plan)
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "text_file_id")
+
+
+def test_a_job_heals_on_a_text_that_was_brought_and_tells_its_loss_as_it_falls(served):
+    pytest.importorskip("trl")
+    tiny.model(served.service.settings.home / "built" / "whole")
+    text = "".join(f"Box {n} holds {n * n} pens.\n" for n in range(400)).encode()
+    file = {"file": ("c.txt", text)}
+    brought = httpx.post(f"{served.url}/v1/files", files=file, data={"purpose": "training"}).json()["id"]
+    heal = {"action": "heal", "model": "whole", "model_name": "healed", "corpus_file_id": brought, "control": "whole"}
+    how = {"steps": 6, "every": 3, "held": 2, "length": 16, "learning_rate": 0.003}
+    ended = until(served.url, begun(served.url, **heal, **how), "completed", "failed")
+    assert ended["error"] == ""
+    assert (ended["progress"]["run"], ended["progress"]["step"]) == ("control", 6)
+    runs = ended["result"]["runs"]
+    assert runs["model"] | {"seconds": 0} == runs["control"] | {"seconds": 0}, "the same model is its own control"
+    assert runs["model"]["loss_after"] < runs["model"]["loss_before"]
+    assert (served.service.settings.home / "built" / "healed" / "curve.png").is_file()
 
 
 @pytest.fixture

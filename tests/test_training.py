@@ -4,7 +4,9 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
+import sys
 import time
 from itertools import chain
 
@@ -254,3 +256,25 @@ def test_a_base_is_taught_to_answer_and_aligned_to_prefer_the_better_answer(plac
     assert told["loss_before"] == pytest.approx(0.6931, abs=1e-3), "DPO's loss begins at log 2"
     lineage = json.loads((place / "aligned" / "training.json").read_text())
     assert [each["stage"] for each in lineage] == ["teach", "align"]
+
+
+def test_two_processes_with_half_a_batch_each_have_the_losses_of_one_with_the_whole(place, done):
+    more = ("--steps", "6", "--seed", "3")
+    done("heal", "deep", *HEAL, *more, "--batch", "4", "--out", "alone")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launched = ("torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", port)
+    words = (EOT, "models", "graft", "heal", "deep", *HEAL, *more, "--batch", "2", "--out", "together", "--json")
+    run = subprocess.run(
+        [sys.executable, "-m", *launched, *words],
+        cwd=place,
+        env=environment(place / "home", OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["runs"]["model"]["tokens"] == 6 * 4 * 32
+    assert losses(place / "together") == [pytest.approx(row, abs=1e-4) for row in losses(place / "alone")]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import LoraConfig
 from transformers import TrainerCallback
 
 from eot.errors import DiskFullError, TrainingError
 from local_models.training.checkpoints import last_whole, mark, seconds_of
+from local_models.training.processes import processes
 from local_models.training.recipe import Recipe
 
 Watch = Callable[[Mapping[str, Any]], None]
@@ -63,6 +63,7 @@ def settings(recipe: Recipe, work: Path, **more: Any) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
     } | more
 
 
@@ -80,7 +81,7 @@ def fit(make: Callable[[], Any], recipe: Recipe, work: Path, watch: Watch) -> tu
         DiskFullError: a checkpoint could not be written; the one before it is whole.
         TrainingError: the loss is no number any more.
     """
-    state = PartialState()
+    state = processes()
     with state.main_process_first():  # which deletes what was cut off
         resumed = last_whole(work)
     trainer = make()
@@ -114,7 +115,7 @@ class _Around(TrainerCallback):  # type: ignore[misc]
     def __init__(self, recipe: Recipe, work: Path, watch: Watch, before: float) -> None:
         self._recipe, self._work, self._watch = recipe, work, watch
         self._before, self._began = before, time.monotonic()
-        self._state = PartialState()
+        self._state = processes()
 
     @property
     def seconds(self) -> float:
