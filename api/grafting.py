@@ -17,7 +17,7 @@ from rich.text import Text
 from api.milestones import teller
 from eot.errors import InputError, MissingExtraError
 from eot.settings import load
-from local_models import place_for
+from local_models import locate, place_for
 from local_models.grafting import Layer, block_expanded, build, depth_upscaled, parse_map, said
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
@@ -169,6 +169,25 @@ def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
     console = Console()
     console.print(f"{built.folder}: {built.layers} layers ({said(layers)}), {built.parameters / 1e6:,.1f} M parameters")
     console.print(f'an agent asks it with model = "{model}"; heal it first, it is worse than its source')
+
+
+def export_graft(model: str, like: str, out: Path, kind: str, config: Path | None, *, as_json: bool) -> None:
+    """Write a model as one quantised GGUF file.
+
+    Raises:
+        InputError: it cannot be exported, or the file exists.
+        UnknownNameError, WeightsError, MissingExtraError: a model cannot be had.
+    """
+    try:
+        from local_models.grafting.export import export  # noqa: PLC0415  (torch takes seconds)
+    except ImportError as fault:
+        raise MissingExtraError("Exporting a model", "torch") from fault
+    home = load(config).home
+    size = export(checkpoint_of(model, home), locate(like, home), out, kind)
+    if as_json:
+        sys.stdout.write(json.dumps({"file": str(out), "bytes": size, "kind": kind}) + "\n")
+        return
+    Console().print(f'{out}: {size / 1e6:,.0f} MB; an agent asks it with model = "local/{out}"', soft_wrap=True)
 
 
 def place_of(out: Path | None, name: str | None, home: Path) -> tuple[Path, str]:

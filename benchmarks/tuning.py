@@ -2,9 +2,9 @@
 
 `tuning.py prepare DATA OUT`: from DATA (the folder with `questions/` and `answers/`) write `examples.jsonl` (short
 answers to AddSub, SingleEq and SVAMP), `questions.jsonl` (100 problems of SVAMP, none of which is in the examples) and
-`pairs.jsonl` (GSM8K: an answer of a published model that was right, and one that was wrong).
+`pairs.jsonl` (GSM8K: an answer of a published model that was right, and one that was wrong; the 120 shortest).
 
-`tuning.py ask MODEL... --questions FILE`: for each folder how many questions it answers rightly once its answer has begun
+`tuning.py ask MODEL... --questions FILE`: for each folder how many questions it answers rightly once its answer begins
 with "The answer is" (greedy: the number, and that it ends there), and the loss of the right number in nats a token.
 """
 
@@ -21,7 +21,7 @@ from report import arguments, report
 
 from local_models.training.loading import load_for_training
 
-ASKED = 100
+ASKED, PAIRS = 100, 120
 
 
 def said(answer: str) -> str:
@@ -48,6 +48,7 @@ def prepare(data: Path, out: Path) -> None:
         wrong = [each["text"] for each in row["candidates"] if not each["correct"]]
         if right and wrong:
             pairs.append({"prompt": row["question"], "chosen": right[0], "rejected": wrong[0]})
+    pairs = sorted(pairs, key=lambda row: sum(map(len, row.values())))[:PAIRS]
     examples = [{"question": row["text"], "answer": said(row["answer"])} for row in learnt]
     for name, rows in (("questions", asked), ("examples", examples), ("pairs", pairs)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
