@@ -82,7 +82,14 @@ def at_home(model: Model, home: Path) -> Path | None:
 
 
 def remove(name: str, home: Path) -> int:
-    """Delete a catalogue model with all that was kept aside or made of it; return the bytes that were freed."""
+    """Delete a catalogue model with all that was kept aside or made of it, or a model that was made here.
+
+    Return the bytes that were freed.
+    """
+    if made := built(name, home):
+        freed = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+        shutil.rmtree(made)
+        return freed
     model = find(name)
     return _empty(folder_of(model, home)) + _empty(converted(model.sha256, home))
 
