@@ -60,7 +60,7 @@ def test_a_request_is_counted_by_its_route_and_never_by_its_path(tmp_path):
     with serving(settings(tmp_path)) as served:
         for path in ("/health/live", "/canary-1", "/canary-2?a=canary-3"):
             httpx.get(served.url + path)
-        httpx.request("CANARY", f"{served.url}/health/live")
+        httpx.request("PROPFIND", f"{served.url}/health/live")
         told = httpx.get(f"{served.url}/metrics")
     assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'eot_requests_total{method="GET",route="/health/live",status="200"} 1.0' in told.text
