@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from eot.errors import InputError, QuestionError, UnknownNameError
-from eot.settings import CouncilSettings, Settings
+from eot.settings import FUSION, CouncilSettings, Settings
 from eot.types import Message, Question
 from scoring import schema_check
 from topologies import TOPOLOGIES, table
 
 COUNCIL, AGENT = "eot/", "agent/"
-"""How a model name begins: a council, or an agent alone."""
+"""How a model name begins: a council, or an agent alone. A fused set's begins with FUSION."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def json_question(schema: dict[str, Any]) -> dict[str, Any]:
 def council_of(model: str, settings: Settings) -> CouncilSettings:
     """Who sits under this model name.
 
-    `eot/NAME` is a council, or the default council in that topology; `agent/NAME` an agent alone.
+    `eot/NAME` is a council, or the default council in that topology; `agent/NAME` an agent alone, and `fusion/NAME`
+    a fused set alone.
 
     Raises:
         UnknownNameError: there is no such model.
@@ -80,6 +81,8 @@ def council_of(model: str, settings: Settings) -> CouncilSettings:
     agent = model.removeprefix(AGENT)
     if model.startswith(AGENT) and agent in settings.agents:
         return alone(agent)
+    if model.startswith(FUSION) and model.removeprefix(FUSION) in settings.fusions:
+        return alone(model)
     raise UnknownNameError("model", model, model_names(settings))
 
 
@@ -94,10 +97,11 @@ def topologies(settings: Settings) -> list[str]:
 
 
 def model_names(settings: Settings) -> list[str]:
-    """Every model that can be asked: the councils, the default council in each topology that seats it, the agents."""
+    """Every model that can be asked: councils, the default council in each topology that seats it, agents, sets."""
     seats = settings.councils["default"].agents
     shapes = [name for name in topologies(settings) if name not in settings.councils and _seats(name, seats, settings)]
-    return [COUNCIL + name for name in (*settings.councils, *shapes)] + [AGENT + name for name in settings.agents]
+    councils = [COUNCIL + name for name in (*settings.councils, *shapes)]
+    return [*councils, *(AGENT + name for name in settings.agents), *(FUSION + name for name in settings.fusions)]
 
 
 def _seats(topology: str, seats: tuple[str, ...], settings: Settings) -> bool:

@@ -40,14 +40,15 @@ from agents.gating import Balance
 from api.gated import balance_for, seated
 from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
-from eot.settings import AgentSettings, CouncilSettings, Settings
+from eot.settings import FUSION, AgentSettings, CouncilSettings, Settings
 from eot.types import Agent, Question
-from local_models import Engines, Sampling, built, find, locate, own_path
+from local_models import Engines, Lending, Sampling, built, find, locate, own_path
 from local_models.embed import Embedder
 from scoring import Embed
 from topologies import Council, table
 
 if TYPE_CHECKING:
+    from local_models.fusion import FusionEngine
     from local_models.moe.explain import Explained
 
 _EMBEDDING_VOTES = ("auto", "sum", "emb_a_s")
@@ -80,6 +81,8 @@ class House:
             fusions=settings.fusions,
             mixtures={name: table.model for name, table in settings.moes.items()},
         )
+        self.lending = Lending(self._engines, settings.serve.fusion_models)
+        """For sets of local models that a request describes."""
         self._bare: dict[str, Agent] = {}
         self._store = calls
         self.salt = ""
@@ -89,6 +92,7 @@ class House:
         self._balances: dict[str, Balance | None] = {}
 
     async def close(self) -> None:
+        await self.lending.close()
         await self._engines.close()
         if self._store:
             self._store.close()
@@ -169,6 +173,10 @@ class House:
             salt=self.salt or _salt(self.settings.home),
         )
 
+    async def fused(self, name: str) -> FusionEngine:
+        """A set of the settings, as `Engines.fused`; `name` begins with `fusion/`."""
+        return await self._engines.fused(name.removeprefix(FUSION))
+
     async def prices(self) -> dict[str, Prices | None]:
         """What each agent's tokens cost; None where nobody knows. What runs on this machine costs nothing."""
         bare = {name: self._agent(name, agent) for name, agent in self.settings.agents.items()}
@@ -184,13 +192,14 @@ class House:
         return tuple(sorted(seats.agents, key=lambda name: -self._configured(name).weight))
 
     def _configured(self, name: str) -> AgentSettings:
-        if name not in self.settings.agents:
+        agent = self.settings.agent(name)
+        if agent is None:
             raise UnknownNameError("agent", name, self.settings.agents)
-        return self.settings.agents[name]
+        return agent
 
     def _agent(self, name: str, settings: AgentSettings) -> Agent:
         """Made once: it serves any number of runs, and one that replays a file has read it."""
-        if settings != self.settings.agents[name]:
+        if settings != self.settings.agents.get(name):
             return _bare(name, settings, self._engines)
         if name not in self._bare:
             self._bare[name] = _bare(name, settings, self._engines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -122,15 +122,23 @@ class Limits:
                 return
             turn = event.turn
             if not (isinstance(turn, Thought) and turn.recalled):
-                task = asyncio.get_running_loop().create_task(self._charge(owner, turn.usage, stop, booking))
-                self._charging.add(task)
-                task.add_done_callback(self._charging.discard)
+                self._later(self._charge(owner, turn.usage, stop, booking))
 
         return watch
+
+    def charge(self, owner: str, usage: Usage) -> None:
+        """Charge the owner's key for what was used outside of any run."""
+        if owner:
+            self._later(self._charge(owner, usage, lambda: None, None))
 
     async def close(self) -> None:
         """Wait until all that was used is charged."""
         await asyncio.gather(*self._charging)
+
+    def _later(self, charge: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(charge)
+        self._charging.add(task)
+        task.add_done_callback(self._charging.discard)
 
     async def _charge(self, owner: str, usage: Usage, stop: Callable[[], None], booking: _Booking | None) -> None:
         tokens = usage.tokens - (booking.cover(usage.tokens) if booking else 0)

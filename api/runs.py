@@ -6,7 +6,8 @@ import asyncio
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -143,11 +144,27 @@ class Runs:
 
     def __init__(self, house: House, at_most: int, observing: Observing) -> None:
         self._house, self._at_most, self._observing = house, at_most, observing
-        self._places = 0
+        self._places, self._others = 0, 0
         self.live: dict[str, Run] = {}
 
     def __len__(self) -> int:
-        return len(self.live)
+        return len(self.live) + self._others
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places, for work that is no run but counts as one.
+
+        Raises:
+            ApiError: 429, as of `start`.
+        """
+        self.refuse_when_full()
+        self._places += 1
+        self._others += 1
+        try:
+            yield
+        finally:
+            self._places -= 1
+            self._others -= 1
 
     async def start(
         self,
@@ -203,7 +220,7 @@ class Runs:
         """The agents' settings with what this run changes about them."""
         if not ask.sampling and ask.max_tokens is None:
             return {}
-        agents = {name: known for name in seats if (known := self._house.settings.agents.get(name))}
+        agents = {name: known for name in seats if (known := self._house.settings.agent(name))}
         lowered = {name: min(ask.max_tokens or known.max_tokens, known.max_tokens) for name, known in agents.items()}
         return {
             name: known.model_copy(update={"max_tokens": lowered[name], **ask.sampling})

@@ -23,12 +23,26 @@ READS: Mapping[str, set[str]] = {
     "auto": _WEIGHING,
 }
 """Which keys each method reads: one that would be ignored is refused."""
+ONE_VOCABULARY = ("logit", "prob", "power", "contrastive")
+"""Methods that need members with one vocabulary."""
+ABOUT: Mapping[FusionMethod, str] = {
+    "auto": "logit where the members share a vocabulary, else safe",
+    "logit": "weighted geometric mean: vetoes what any member rules out",
+    "prob": "weighted arithmetic mean: keeps what any member likes",
+    "power": "power mean between the two: r = 1 is prob, r = 0 logit",
+    "contrastive": "the expert (first member) against the amateur (second)",
+    "unite": "arithmetic mean over the union of everybody's top_k tokens (UniTE)",
+    "gac": "arithmetic mean over the union of the vocabularies, where the main member is unsure (GaC)",
+    "deepen": "mean in the space of common tokens, and back (DeePEn)",
+    "safe": "the main member drafts, the others verify, fusion only where they disagree (SAFE)",
+}
+"""Each method in a few words."""
 
 
 class FusionSettings(BaseModel):
     """One `[fusions.NAME]` table. The first member is the main one: it drafts, and its tokens are written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     members: tuple[str, ...] = Field(min_length=1, max_length=8)
     """Catalogue names or paths of local models."""

@@ -36,6 +36,8 @@ _OURS = frozenset({"local", "fusion", "replay", "scripted"})
 """How models begin that are not LiteLLM's."""
 GATE = "gate:"
 """How a council says that a trained gate picks who sits."""
+FUSION = "fusion/"
+"""How the name of a fused set begins."""
 
 
 class AgentSettings(_Table):
@@ -166,6 +168,8 @@ class ServeSettings(_Table):
     """Who answers the title, tag and follow-up prompts of chat clients. Unset: the default council's last seat."""
     tools: Literal["agent", "ignore"] = "agent"
     """A request with tools goes to the one agent that can be told of them, or to the council as if there were none."""
+    fusion_models: Count = 4
+    """Local models that sets described in requests may have loaded at once, beside those that agents run on."""
     max_body_mb: Count = 20
     """Mebibytes of a request's body; one that is larger is refused before it is read."""
     max_file_mb: Count = 512
@@ -209,6 +213,12 @@ class Settings(BaseSettings):
     """Your own tables: `[topologies.NAME]` with `seat = ["seats", "it", "hears"]`."""
     embed: EmbedSettings = EmbedSettings()
     serve: ServeSettings = ServeSettings()
+
+    def agent(self, name: str) -> AgentSettings | None:
+        """The agent of this name. A fused set is one by its own, `fusion/NAME`."""
+        if name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusions:
+            return AgentSettings(model=name)
+        return self.agents.get(name)
 
     @field_validator("home")
     @classmethod

@@ -3,6 +3,7 @@
 from local_models.built import all_built, built, place_for
 from local_models.catalogue import CATALOGUE, Model, find, own_path
 from local_models.engine import Engine, Generation, Sampling, TokenLogprob
+from local_models.lending import Lending
 from local_models.load import Engines
 from local_models.pull import Progress, pull
 from local_models.weights import locate, on_disk, remove
@@ -12,6 +13,7 @@ __all__ = [
     "Engine",
     "Engines",
     "Generation",
+    "Lending",
     "Model",
     "Progress",
     "Sampling",

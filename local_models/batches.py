@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from eot.errors import CallError
-from local_models.engine import Generation, Hear
+from local_models.engine import Generation, Hear, Trace
 from local_models.request import Request
 
 GATHER_SECONDS = 0.005
@@ -28,13 +28,13 @@ class Batches(Generic[Asked]):
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def told(self, request: Asked, hear: Hear | None) -> Generation:
+    async def told(self, request: Asked, hear: Hear | None, trace: Trace | None = None) -> Generation:
         """Put a request in and wait for its end."""
         self.refuse_closed()
         self._waiting.append(request)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await request.told(hear)
+        return await request.told(hear, trace)
 
     async def between(self, work: Callable[[], T]) -> T:
         """Run something else in the thread, when it has ended the batch that it is at."""

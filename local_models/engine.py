@@ -41,6 +41,10 @@ class TokenLogprob:
     top: tuple[tuple[str, float], ...] = ()
 
 
+Trace = Callable[[str, TokenLogprob | None], None]
+"""Is handed what each token was (None unless log probabilities were asked for) and the text that it made certain."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """What came out. `finish` is "stop" (the model ended, or a stop string) or "length" (max_tokens or context).

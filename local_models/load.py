@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from eot.errors import InputError, MissingExtraError, UnknownNameError
 from eot.fusion import FusionSettings
+from local_models.catalogue import CATALOGUE
 from local_models.engine import Engine
 from local_models.llama_cpp import LlamaCpp
 from local_models.once import Once
@@ -49,6 +50,9 @@ class Engines:
         self._fusions, self._mixtures = fusions or {}, mixtures or {}
         self._engines: Once[LlamaCpp | TransformersEngine] = Once()
         self._fused: Once[FusionEngine] = Once()
+        self._kept: set[Path] = set()
+        """Torch models that somebody counts on until the end: `give_up` leaves them alone."""
+        self._members: dict[str, Path] = {}
 
     async def get(self, name: str) -> Engine:
         """The engine of a catalogue name, a GGUF file or a safetensors folder; loaded once, however many ask.
@@ -60,7 +64,8 @@ class Engines:
         """
         path = await self._path(name)
         if choose(self._kind, path) == "transformers":
-            return await self._torch(path)
+            self._kept.add(path)
+            return await self._torch(name, path)
         return await self._engines.get((path, "llama.cpp"), lambda: self._load_llama(path))
 
     def fusion(self, name: str) -> FusionSettings:
@@ -86,7 +91,12 @@ class Engines:
 
     async def fuse(self, settings: FusionSettings, name: str) -> FusionEngine:
         """As `fused`, with settings from elsewhere."""
-        return await self._fused.get(settings, lambda: self._load_fused(settings, name))
+
+        async def load() -> FusionEngine:
+            self._kept.update([await self._path(member) for member in settings.members])
+            return await self.make_set(settings, name)
+
+        return await self._fused.get(settings, load)
 
     def mixture_model(self, name: str) -> str:
         """The name or the path of the model that a mixture is.
@@ -113,21 +123,32 @@ class Engines:
         """As `mixture`, of a model by its name here or its path."""
         if not _torch_is_here():
             raise MissingExtraError("A mixture of experts", "torch")
-        engine = await self._torch(await self._path(model))
+        path = await self._path(model)
+        self._kept.add(path)
+        engine = await self._torch(model, path)
         from local_models.moe.routing import routers_of  # noqa: PLC0415  (torch takes seconds)
 
         routers_of(engine.model)
         return engine
 
-    async def _load_fused(self, settings: FusionSettings, name: str) -> FusionEngine:
+    async def make_set(self, settings: FusionSettings, name: str) -> FusionEngine:
+        """As `fuse`, anew and kept by nobody: the caller closes it, and gives up the models that nobody else needs."""
         if not _torch_is_here():
             raise MissingExtraError("Fusing models", "torch")
         paths = [await self._path(member) for member in settings.members]
         await asyncio.to_thread(_refuse_twins, settings.members, paths)
-        members = [await self._torch(path) for path in paths]
+        self._members.update(zip(settings.members, paths, strict=True))
+        members = [await self._torch(*named) for named in zip(settings.members, paths, strict=True)]
         from local_models.fusion import FusionEngine  # noqa: PLC0415  (torch takes seconds)
 
         return await asyncio.to_thread(FusionEngine, members, settings, name, parallel=self._parallel)
+
+    async def give_up(self, name: str) -> None:
+        """Free a model that only sets of `make_set` used, if it is loaded and nobody counts on it."""
+        path = self._members.get(name)
+        task = None if path in self._kept else self._engines.pop((path, "transformers"))
+        if task:
+            await (await task).close()
 
     async def _path(self, name: str) -> Path:
         return (await asyncio.to_thread(locate, name, self.home)).resolve()
@@ -146,13 +167,16 @@ class Engines:
     async def _load_llama(self, path: Path) -> LlamaCpp:
         return await LlamaCpp.load(path, threads=self._threads_now, parallel=self._parallel, context=self._context)
 
-    async def _torch(self, path: Path) -> TransformersEngine:
+    async def _torch(self, name: str, path: Path) -> TransformersEngine:
         from local_models.transformers_engine import TransformersEngine  # noqa: PLC0415  (torch takes seconds)
 
         async def load() -> TransformersEngine:
-            return await TransformersEngine.load(
+            engine = await TransformersEngine.load(
                 path, home=self.home, threads=self._threads_now, parallel=self._parallel, context=self._context
             )
+            if name in CATALOGUE:
+                engine.name = name  # a file says more than anyone asked for
+            return engine
 
         engine = await self._engines.get((path, "transformers"), load)
         assert isinstance(engine, TransformersEngine)

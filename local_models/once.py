@@ -26,6 +26,10 @@ class Once(Generic[T]):
                 self._tasks.pop(key, None)
             raise
 
+    def pop(self, key: Hashable) -> asyncio.Task[T] | None:
+        """Keep this one no longer; the task that loaded it, or still does."""
+        return self._tasks.pop(key, None)
+
     async def taken(self) -> list[T]:
         """Everything that was loaded, once what is under way is done; nothing is kept."""
         tasks = list(self._tasks.values())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from eot.errors import CallError
-from local_models.engine import Finish, Generation, Hear, Sampling, TokenLogprob
+from local_models.engine import Finish, Generation, Hear, Sampling, TokenLogprob, Trace
 from local_models.text_stream import TextStream
 
 Token = TypeVar("Token")
@@ -31,7 +31,7 @@ class Request(Generic[Token]):
         self._notes: dict[str, None] = {}
         self._began = time.perf_counter()
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Queue[str | Generation | CallError] = asyncio.Queue()
+        self._news: asyncio.Queue[tuple[str, TokenLogprob | None] | Generation | CallError] = asyncio.Queue()
         self._dropped = threading.Event()
 
     def wanted(self) -> bool:
@@ -51,8 +51,9 @@ class Request(Generic[Token]):
         if told:
             self._logprobs.append(told)
         if ended:
+            self._say("", told)
             return self._end("stop", extra=1)
-        self._say(self._stream.add(token))
+        self._say(self._stream.add(token), told)
         if self._stream.stopped:
             return self._end("stop")
         return len(self._stream.tokens) < self._limit or self._end("length")
@@ -61,7 +62,7 @@ class Request(Generic[Token]):
         """There is no room for another token."""
         self._end("length")
 
-    async def told(self, hear: Hear | None) -> Generation:
+    async def told(self, hear: Hear | None = None, trace: Trace | None = None) -> Generation:
         """Pass the text on as it comes; return the whole. Whoever stops waiting drops the request."""
         try:
             while True:
@@ -70,8 +71,11 @@ class Request(Generic[Token]):
                     return news
                 if isinstance(news, CallError):
                     raise news
-                if hear:
-                    hear(news)
+                piece, told = news
+                if trace:
+                    trace(piece, told)
+                if hear and piece:
+                    hear(piece)
         finally:
             self._dropped.set()
 
@@ -89,6 +93,6 @@ class Request(Generic[Token]):
         self._loop.call_soon_threadsafe(self._news.put_nowait, result)
         return False
 
-    def _say(self, piece: str) -> None:
-        if piece:
-            self._loop.call_soon_threadsafe(self._news.put_nowait, piece)
+    def _say(self, piece: str, told: TokenLogprob | None = None) -> None:
+        if piece or told:
+            self._loop.call_soon_threadsafe(self._news.put_nowait, (piece, told))

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.asks import COUNCIL, council_of, model_names
 from api.http.errors import ErrorEnvelope
 from api.http.service import Serving
+from eot.settings import FUSION
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -28,7 +29,7 @@ class ModelList(BaseModel):
 
 @router.get("/models")
 async def list_models(service: Serving) -> ModelList:
-    """Councils (`eot/NAME`), the default council in each topology (`eot/debate`), agents alone (`agent/NAME`)."""
+    """Councils (`eot/NAME`, `eot/debate`: the default one in that topology), agents (`agent/NAME`), fused sets."""
     return ModelList(data=[_model(name) for name in model_names(service.settings)])
 
 
@@ -39,4 +40,6 @@ async def get_model(name: str, service: Serving) -> Model:
 
 
 def _model(name: str) -> Model:
+    if name.startswith(FUSION):
+        return Model(id=name, owned_by="fusion")
     return Model(id=name, owned_by="council" if name.startswith(COUNCIL) else "agent")

@@ -18,11 +18,9 @@ from local_models.fusion.request import FusedRequest
 from local_models.fusion.turns import take_turns
 from local_models.transformers_engine import TransformersEngine
 
-SAME_VOCABULARY = ("logit", "prob", "power", "contrastive")
-
 
 class SameVocabulary:
-    """Decodes by one of the methods of `SAME_VOCABULARY`; tokens are ids."""
+    """Decodes by one of the methods of `ONE_VOCABULARY`; tokens are ids."""
 
     def __init__(
         self, members: Sequence[TransformersEngine], shares: Sequence[float], settings: FusionSettings, method: str

@@ -5,16 +5,19 @@ A piece of text may end in the middle of a character, so text between models is 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from eot.errors import InputError
+from local_models.transformers_engine import TransformersEngine
 
 END = b""
 """The piece that every end token of every model stands for: nothing is written, and the reply is over."""
@@ -29,7 +32,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any, ends: frozenset[int], name: str) -> None:
         self.name, self.ends = name, ends
-        self._tokenizer = tokenizer
+        self._writer = _writer_of(tokenizer)
         surface = _surface_of(tokenizer, name)
         keys = {token_id: token for token, token_id in tokenizer.get_vocab().items()}
         added = tokenizer.added_tokens_decoder
@@ -84,7 +87,7 @@ class Vocabulary:
             text = data.decode()
         except UnicodeDecodeError:
             return self._longest(data)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = self._writer.encode(text, add_special_tokens=False).ids
         return ids if self.written(ids) == data else self._longest(data)
 
     def _longest(self, data: bytes) -> list[int]:
@@ -118,6 +121,28 @@ class Vocabulary:
     def _places(self) -> tuple[Tensor, Tensor]:
         mute = [token_id for token_id, piece in enumerate(self.pieces) if not piece]
         return torch.tensor(mute, dtype=torch.long), torch.tensor(sorted(self.ends), dtype=torch.long)
+
+
+def vocabulary_of(member: TransformersEngine) -> Vocabulary:
+    """A member's vocabulary, which takes a second to make: all sets that it sits in share one."""
+    if member not in _MADE:
+        _MADE[member] = Vocabulary(member.tokenizer, member.ends, member.name)
+    return _MADE[member]
+
+
+_MADE: WeakKeyDictionary[TransformersEngine, Vocabulary] = WeakKeyDictionary()
+
+
+def _writer_of(tokenizer: Any) -> Any:
+    """A tokenizer of our own that takes control tokens' names for text.
+
+    A copy, since that is a switch: prompts are encoded meanwhile, by another thread and with control tokens.
+    """
+    writer = copy.deepcopy(tokenizer.backend_tokenizer)
+    writer.no_truncation()
+    writer.no_padding()
+    writer.encode_special_tokens = True
+    return writer
 
 
 def _whole(data: bytes) -> int:
