@@ -30,13 +30,13 @@ _LONGEST_NAME = 200
 class Piece(NamedTuple):
     """Text of one choice that has become certain, and the token that made it so, if tokens are told."""
 
-    index: int
+    choice: int
     text: str
     told: TokenLogprob | None = None
 
 
 class Ended(NamedTuple):
-    index: int
+    choice: int
     made: Generation
 
 

@@ -92,7 +92,9 @@ async def deepen(engines: Engines, members: Sequence[str], tokens: int) -> dict[
     held = [(one.ids, one.surfaces) for one in words]  # which every method has, and makes when first asked
     shares, before = settings.shares, resident_mb()
     with torch.inference_mode():
+        began = time.perf_counter()
         method = Deepen(words, shares, settings, tables)
+        made = time.perf_counter() - began
         first = [timed(method, row) for row in rows]
         mb = resident_mb() - before
         del held
@@ -102,6 +104,7 @@ async def deepen(engines: Engines, members: Sequence[str], tokens: int) -> dict[
     return {
         "deepen_ms_per_token": sum(first) / len(first),
         "deepen_warm_ms_per_token": sum(again) / len(again),
+        "deepen_made_s": made,
         "deepen_mb": mb,
         "deepen_common_tokens": engine.common,
         f"released_ms_per_token_{RELEASED_ANCHORS}_anchors": released,

@@ -75,13 +75,24 @@ def test_a_sparse_row_is_the_softmax_of_a_hundred_cosines_over_the_nearest_ancho
 
 def test_rows_are_made_once_and_the_same_whoever_asks_with_them():
     table, anchors = embedding(400, 16, 1), torch.arange(0, 400, 3)
-    alone = SparseRows(table, anchors, 8)
-    together = SparseRows(table, anchors, 8)
+    alone = SparseRows(table, anchors, 8, ahead=0)
+    together = SparseRows(table, anchors, 8, ahead=50)
     whole = together.of(torch.arange(400))
     weights = torch.zeros(400)
     for token in (7, 3, 7, 200):
         weights.zero_()[token] = 1
         torch.testing.assert_close(alone.of(torch.tensor([token])).forward(torch.ones(1)), whole.forward(weights))
+
+
+def test_a_search_in_eight_bits_finds_the_neighbours_that_matter():
+    table, anchors = embedding(4000, 64, 5, mean=0.5), torch.arange(0, 4000, 2)
+    others = torch.arange(1, 400, 2)
+    rows = SparseRows(table, anchors, 16, ahead=100)
+    found = torch.stack([rows.of(others).forward(one) for one in torch.eye(len(others))])
+    unit = torch.nn.functional.normalize(table, dim=-1)
+    cosines, places = (unit[others] @ unit[anchors].T).topk(16)
+    exact = torch.zeros_like(found).scatter(1, places, (100 * cosines).softmax(-1))
+    assert float((found - exact).abs().sum(-1).max()) < 1e-3
 
 
 def test_the_released_second_normalisation_leaves_rows_flat_where_embeddings_point_one_way():

@@ -81,7 +81,7 @@ async def whole(fusing: Fusing) -> FusionCompletion | FusionChatCompletion:
     try:
         async for news in fusing.writing.follow():
             if isinstance(news, Ended):
-                fusing.made[news.index] = news.made
+                fusing.made[news.choice] = news.made
     finally:
         fusing.writing.cancel()
     choices = [_choice(fusing, index) for index in sorted(fusing.made)]
@@ -113,24 +113,24 @@ def _told(fusing: Fusing, news: News) -> list[bytes]:
     if news is None:
         return [PING]
     if isinstance(news, Ended):
-        fusing.made[news.index] = news.made
-        last = {"delta": {}} if fusing.chat else {"text": ""}
+        fusing.made[news.choice] = news.made
+        last: dict[str, Any] = {"delta": {}} if fusing.chat else {"text": ""}
         end = {"finish_reason": news.made.finish, "notes": list(news.made.notes)}
-        return [_chunk(fusing, news.index, last | end, fusion=fusing.used.model_dump())]
+        return [_chunk(fusing, news.choice, last | end, fusion=fusing.used.model_dump())]
     return _piece(fusing, news)
 
 
 def _piece(fusing: Fusing, piece: Piece) -> list[bytes]:
     told = [piece.told] if piece.told else []
-    offset = fusing.offsets.get(piece.index, 0)
+    offset = fusing.offsets.get(piece.choice, 0)
     logprobs = fusing.logprobs(told, offset) if told else None
-    fusing.offsets[piece.index] = offset + sum(len(one.token) for one in told)
+    fusing.offsets[piece.choice] = offset + sum(len(one.token) for one in told)
     trace = [one.model_dump() for one in traced(told, fusing.body.trace)] if told and fusing.body.trace else None
     if not (piece.text or logprobs or trace):
         return []
     said: dict[str, Any] = {"delta": {"content": piece.text}} if fusing.chat else {"text": piece.text}
     said["logprobs"] = logprobs.model_dump() if logprobs else None
-    return [_chunk(fusing, piece.index, said | ({"trace": trace} if trace else {}))]
+    return [_chunk(fusing, piece.choice, said | ({"trace": trace} if trace else {}))]
 
 
 def _chunk(fusing: Fusing, index: int, said: dict[str, Any], **more: Any) -> bytes:

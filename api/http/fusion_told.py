@@ -65,7 +65,8 @@ def completion_logprobs(told: Sequence[TokenLogprob], count: int, offset: int = 
     return CompletionLogprobs(
         tokens=[one.token for one in told],
         token_logprobs=[_finite(one.logprob) for one in told],
-        top_logprobs=[{token: _finite(logprob) for token, logprob in one.top[:count]} for one in told],
+        # of tokens that read alike, such as parts of a character, the likeliest: it comes first
+        top_logprobs=[{token: _finite(logprob) for token, logprob in reversed(one.top[:count])} for one in told],
         text_offset=offsets,
         members=[_shares(one) for one in _fused(told)],
     )
