@@ -1,7 +1,7 @@
 """What fusion is worth: `python benchmarks/fusion_quality.py QUESTIONS --out rows.jsonl`.
 
-QUESTIONS is a folder with csqa.jsonl, aqua.jsonl, multiarith.jsonl, singleeq.jsonl and svamp.jsonl. Every answer is kept
-in `--out`, and a run that was stopped goes on where it was; the report is made of all that is kept. Three parts:
+QUESTIONS is a folder with csqa.jsonl, aqua.jsonl, multiarith.jsonl, singleeq.jsonl and svamp.jsonl. Every answer is
+kept in `--out`, and a run that was stopped goes on where it was; the report is made of all that is kept. Three parts:
 
 letter      multiple choice answered in one token: each model reads a question once, and every method decides on that
 likelihood  the same questions, answered by the option that the model finds likeliest; sets average over options
@@ -26,8 +26,8 @@ from typing import Any
 sys.path.append(sys.path.pop(0))
 
 import torch
-from fusion_questions import drawn, letter_prompt, likelihood_prompt, problem_prompt
 from fusion_quality_report import report_of
+from fusion_questions import drawn, letter_prompt, likelihood_prompt, problem_prompt
 from prompt_memory import Remembering
 
 from eot.fusion import FusionSettings
@@ -151,7 +151,7 @@ async def likelihoods(house: House, questions: Sequence[tuple[str, Labelled]], r
 
 @torch.inference_mode()
 def _option_scores(house: House, one: Labelled) -> dict[str, dict[str, float]]:
-    """log P(option | question), by each model and each pair's means over the options."""
+    """The log of P(option | question), by each model and each pair's means over the options."""
     prompt, options = likelihood_prompt(one), one.question.choices
     scores: dict[str, torch.Tensor] = {}
     for name, model in MODELS.items():
