@@ -126,7 +126,8 @@ def test_the_trace_and_the_logprobs_name_each_members_share(served):
         assert one["logprob"] == logprobs["token_logprobs"][at] == max(logprobs["top_logprobs"][at].values())
         assert [view["name"] for view in one["members"]] == ["a", "b"]
         assert sum(view["share"] for view in one["members"]) == pytest.approx(1)
-        assert one["won"] == [view["name"] for view in one["members"] if view["top"][0]["token"] == one["token"]]
+        if "\ufffd" not in one["token"]:  # parts of characters all read alike
+            assert one["won"] == [view["name"] for view in one["members"] if view["top"][0]["token"] == one["token"]]
     chat = post(served, "chat/completions", fusion=a_and_b(), max_tokens=3, logprobs=True, top_logprobs=0).json()
     content = chat["choices"][0]["logprobs"]["content"]
     assert [set(one) for one in content] == [{"token", "logprob", "bytes", "top_logprobs", "members"}] * 3
