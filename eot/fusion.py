@@ -56,7 +56,7 @@ class FusionSettings(BaseModel):
     """The exponent of `power`: 1 is `prob`, 0 is `logit`."""
     alpha: float = Field(default=0.1, gt=0, le=1)
     """`contrastive`: tokens below alpha times the expert's best are out."""
-    beta: float = Field(default=0.5, ge=0)
+    beta: float = Field(default=0.5, ge=0, le=100)
     """`contrastive`: how strongly the second member, the amateur, is subtracted."""
     top_k: int = Field(default=10, ge=1, le=1000)
     """`unite`: each member names so many tokens."""
@@ -80,7 +80,7 @@ class FusionSettings(BaseModel):
     """`deepen`: how the main vocabulary's distribution is found; `adamw` as released."""
     iterations: int = Field(default=5, ge=1, le=1000)
     """`deepen`: steps of the inverse."""
-    eta: float = Field(default=0.15, gt=0)
+    eta: float = Field(default=0.15, gt=0, le=100)
     """`deepen`: the learning rate of `adamw`."""
 
     @field_validator("weights")
@@ -108,5 +108,6 @@ class FusionSettings(BaseModel):
     @property
     def shares(self) -> tuple[float, ...]:
         """The weights, summing to 1."""
-        weights = self.weights or (1.0,) * len(self.members)
+        given = self.weights or (1.0,) * len(self.members)
+        weights = [weight / max(given) for weight in given]  # the sum of large ones may be infinite
         return tuple(weight / sum(weights) for weight in weights)

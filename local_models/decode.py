@@ -14,6 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+COLDEST = 1e-4
+"""Temperatures below this are as good as greedy, and a division by them would overflow."""
+
 
 class Sampled(Protocol):
     """How a row draws its tokens, and from which random numbers."""
@@ -104,7 +107,7 @@ def choose(logits: Tensor, rows: Sequence[Sampled]) -> Tensor:
         return greedy
     sampled = sample(
         logits.float(),
-        torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device),
+        torch.tensor([max(row.temperature, COLDEST) for row in rows], device=logits.device),
         torch.tensor([row.top_p for row in rows], device=logits.device),
         torch.tensor([row.draws.random() for row in rows], device=logits.device),
     )

@@ -172,6 +172,7 @@ def test_different_vocabularies_are_fused_and_traced_as_valid_json(served, metho
         (422, "fusion.weights", {"fusion": a_and_b(weights=[1, "much"])}),
         (422, "'logit', 'prob'", {"fusion": {"members": ["a", "b"], "method": "mined"}}),
         (422, "does not read top_k", {"fusion": a_and_b(top_k=4)}),
+        (422, "less than or equal to 100", {"fusion": {"members": ["a", "c"], "method": "deepen", "eta": 1e308}}),
         (422, "weight", {"fusion": a_and_b(weight=[1, 2])}),
         (422, "at most 32 choices", {"fusion": a_and_b(), "prompt": ["x"] * 5, "n": 8}),
         (422, "it is empty", {"fusion": a_and_b(), "prompt": ""}),
@@ -332,7 +333,7 @@ def test_readers_that_hang_up_leave_no_cache_behind(served):
 
     async def all_of_them():
         limits = httpx.Limits(max_connections=16)
-        async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+        async with httpx.AsyncClient(timeout=httpx.Timeout(120, pool=None), limits=limits) as client:
             await asyncio.gather(*(hang_up(client, number) for number in range(CANCELS)))
 
     asyncio.run(all_of_them())
@@ -341,6 +342,41 @@ def test_readers_that_hang_up_leave_no_cache_behind(served):
         assert post(served, fusion=one, max_tokens=2).status_code == 200
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing) is DynamicCache]
+
+
+EXTREMES = [
+    {"temperature": 1e-300, "top_p": 1e-300},
+    {"temperature": 5e-324, "fusion": a_and_b(draft=2)},
+    {"temperature": 2, "top_p": 1, "seed": -(2**63), "n": 8},
+    {"fusion": a_and_b(weights=[1e308, 1e308])},
+    {"fusion": a_and_b(weights=[5e-324, 1e308])},
+    {"fusion": {"members": ["a", "b"], "method": "power", "r": 5e-324}},
+    {"fusion": {"members": ["a", "b"], "method": "contrastive", "alpha": 5e-324, "beta": 100}},
+    {"fusion": {"members": ["a", "c"], "method": "deepen", "floor": 0, "keep": 65536, "neighbours": 64}},
+    {"fusion": {"members": ["a", "c"], "method": "deepen", "inverse": "adamw", "eta": 100}},
+    {"fusion": {"members": ["a", "c"], "method": "gac", "threshold": 5e-324}, "temperature": 1e-300},
+    {"stop": ["\ud83d", "", "\u4f60", "\0"], "fusion": {"members": ["a", "c"]}},
+    {
+        "prompt": "\ud83d\ude00 \u4f60\u597d <|end|>",
+        "fusion": {"members": ["a", "c"], "method": "safe", "sharpen": 0.99},
+    },
+]
+
+
+@pytest.mark.parametrize("body", EXTREMES)
+def test_the_edges_of_what_may_be_sent_give_an_answer_or_a_reason(served, body):
+    """The fuzz of all routes finds no local models: here they are real."""
+    asked = {"prompt": "the cat", "fusion": a_and_b(), "max_tokens": 3, "logprobs": 2, "trace": 1} | body
+    content = json.dumps(asked).encode()
+    answer = httpx.post(
+        f"{served.url}/v1/fusion/completions", content=content, headers={"content-type": "application/json"}, timeout=60
+    )
+    wrong = "stop" in body  # half a character
+    assert answer.status_code == (400 if wrong else 200), answer.text
+    json.loads(answer.text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    if body.get("temperature", 1) < 1e-9:
+        cold = post(served, **asked | {"temperature": 0})
+        assert answer.json()["choices"][0]["text"] == cold.json()["choices"][0]["text"]
 
 
 def test_the_methods_are_told_with_what_they_read(served):

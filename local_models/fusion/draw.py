@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from local_models.decode import COLDEST
+
 
 def processed(logprobs: Tensor, temperature: float, top_p: float) -> Tensor:
     """Log probabilities V to the distribution V (float64) that is drawn from; temperature 0 puts all on the best.
@@ -13,7 +15,7 @@ def processed(logprobs: Tensor, temperature: float, top_p: float) -> Tensor:
     """
     if not temperature:
         return torch.nn.functional.one_hot(logprobs.argmax(-1), len(logprobs)).double()
-    probabilities = (logprobs.double() / temperature).softmax(-1)
+    probabilities = (logprobs.double() / max(temperature, COLDEST)).softmax(-1)
     if top_p >= 1:
         return probabilities
     ordered, places = probabilities.sort(descending=True)

@@ -12,11 +12,13 @@ fused P, else one is drawn from max(0, P - P_main), normalised, so that what is 
 
 Yun et al., "When to Ensemble", 2025 (arXiv 2510.15346): n = 5, lambda = 0.1, `unite` inside. Fusing every token harms
 long answers there (74.8 to 59.6 on MATH500 for `unite`), fusing 4 to 20 % of them does not. Cost a token: the main
-member's, and one pass of n tokens of each other for up to n tokens.
+member's, and one pass of n tokens of each other for up to n tokens. Here a draft also ends behind a token that the main
+member itself finds less likely than not: that is where drafts are refused, and what is drafted behind it is lost.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ from local_models.fusion.follow import Follower
 from local_models.fusion.panel import LostError, Panel
 from local_models.fusion.turns import Step
 from local_models.fusion.vocabulary import END
+
+_SURE = math.log(0.5)
 
 
 class Draft(NamedTuple):
@@ -94,6 +98,8 @@ def _drafts(panel: Panel, count: int) -> list[Draft]:
         if piece == END:
             break
         main.append(place)
+        if row[place] < _SURE:
+            break
     return drafts
 
 
