@@ -161,7 +161,7 @@ def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
     folders = [checkpoint_of(name, home) for name in asked.models]
     layers = _layers(asked, read_config(folders[0])["num_hidden_layers"])
     teller(asked.progress)({"map": said(layers), "layers": len(layers)})
-    built = build(folders, layers, place)
+    built = build(folders, layers, place, [Path(name).name for name in asked.models])
     if as_json:
         told = {"model": model, "folder": str(built.folder), "map": said(layers), "layers": built.layers}
         sys.stdout.write(json.dumps(told | {"parameters": built.parameters, "bytes": built.size}) + "\n")

@@ -106,7 +106,7 @@ def _run(
     if trainer.accelerator.is_main_process:
         if out is not None:
             shutil.rmtree(work / "made", ignore_errors=True)
-            write_model(trainer, source, work / "made", _lineage(asked, fitted), dtype)
+            write_model(trainer, source, work / "made", _lineage(asked, fitted), dtype, out.name)
         done.write_text(json.dumps(asdict(curve)), encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     return curve
@@ -162,9 +162,9 @@ def _end(out: Path, work: Path, curves: Mapping[str, Curve], asked: Training) ->
 
 def _lineage(asked: Training, fitted: Fitted) -> dict[str, Any]:
     names = ", ".join(path.name for path in asked.data)
-    return {"stage": asked.stage, "data": names, "steps": fitted.steps, "seconds": round(fitted.seconds)} | {
-        key: value for key, value in asdict(asked.recipe).items() if key not in ("steps", "minutes")
-    }
+    recipe = {key: value for key, value in asdict(asked.recipe).items() if key not in ("steps", "minutes")}
+    told = {"source": Path(asked.model).name, "stage": asked.stage, "data": names, "steps": fitted.steps}
+    return told | {"seconds": round(fitted.seconds)} | recipe
 
 
 def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:

@@ -172,6 +172,7 @@ def test_a_graft_heals_beside_its_control_on_the_same_windows_and_is_an_ordinary
     lineage = json.loads((place / "healed" / "training.json").read_text())
     assert [(each["stage"], each["source"], each["steps"]) for each in lineage] == [("heal", "deep", 24)]
     assert json.loads((place / "healed" / "graft.json").read_text())["healed"] is True
+    assert (place / "healed" / "README.md").read_text().startswith("# healed\n\n- heal of deep: 24 steps, c.txt\n")
     assert not (place / ".healed.training").exists()
 
 

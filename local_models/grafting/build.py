@@ -42,7 +42,7 @@ class Built:
     size: int
 
 
-def build(models: Sequence[Path], layers: Sequence[Layer], out: Path) -> Built:
+def build(models: Sequence[Path], layers: Sequence[Layer], out: Path, names: Sequence[str] = ()) -> Built:
     """Write the model that has these layers into a new folder, whole or not at all.
 
     Embeddings, norms and the head come from the first model. Layers keep their own kind (sliding or full attention);
@@ -52,6 +52,7 @@ def build(models: Sequence[Path], layers: Sequence[Layer], out: Path) -> Built:
         models: one safetensors folder, or two of the same shape.
         layers: from the bottom up.
         out: a folder that does not exist yet.
+        names: what the card calls the models; their folders' names unless given.
 
     Raises:
         InputError: the folder exists, the models differ in shape, or their kind of model cannot be grafted.
@@ -71,7 +72,7 @@ def build(models: Sequence[Path], layers: Sequence[Layer], out: Path) -> Built:
             parameters, size = _written(models, layers, folder)
             (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             carry(models[0], folder)
-            _card(models, layers, folder, parameters)
+            _card(models, names or [path.name for path in models], layers, folder, parameters)
             folder.rename(out)
     except OSError as fault:
         raise WeightsError(
@@ -182,20 +183,23 @@ def carry(source: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _card(models: Sequence[Path], layers: Sequence[Layer], folder: Path, parameters: int) -> None:
+def _card(models: Sequence[Path], names: Sequence[str], layers: Sequence[Layer], folder: Path, parameters: int) -> None:
     """Where it comes from, for people and for programs."""
     lineage = {
         "method": "depth up-scaling (arXiv 2312.15166)",
         "map": said(layers),
         "layers": len(layers),
         "parameters": parameters,
-        "sources": [{"name": path.name, "config_sha256": _digest(path / "config.json")} for path in models],
+        "sources": [
+            {"name": name, "config_sha256": _digest(path / "config.json")}
+            for name, path in zip(names, models, strict=True)
+        ],
         "healed": False,
     }
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    names = " and ".join(path.name for path in models)
+    whose = " and ".join(names)
     (folder / CARD).write_text(
-        f"# A graft of {names}\n\nLayers {said(layers)} of {names}, {len(layers)} in all, {parameters:,} parameters; "
+        f"# A graft of {whose}\n\nLayers {said(layers)} of {whose}, {len(layers)} in all, {parameters:,} parameters; "
         "not trained since: it is worse than what it was made from until it is healed by continued pre-training.\n"
         "The licence is that of its source. Made by eot (depth up-scaling, arXiv 2312.15166).\n",
         encoding="utf-8",

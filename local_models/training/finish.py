@@ -18,15 +18,16 @@ LINEAGE, CARD = "training.json", "README.md"
 _CARRIED = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "generation_config.json", "graft.json")
 
 
-def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], dtype: torch.dtype) -> None:
+def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], dtype: torch.dtype, name: str) -> None:
     """Write what was trained into the new folder `out`; adapters are added to the weights that they were trained on.
 
     Args:
         trainer: a trl trainer whose run has ended.
         source: the folder that was trained; its tokenizer and its lineage are carried along.
         out: does not exist yet.
-        told: what the lineage says of this training.
+        told: what the lineage says of this training: `source`, `stage`, `steps`, `data`, and what else there is.
         dtype: of the weights that are written.
+        name: what the card calls it.
 
     Raises:
         InputError: the folder exists by now.
@@ -44,7 +45,7 @@ def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], 
             model.save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
             _carry(source, folder)
-            _card(source, folder, told)
+            _card(source, folder, told, name)
             folder.rename(out)
     except Exception as fault:
         if isinstance(fault, OSError) or type(fault).__name__ == "SafetensorError":
@@ -60,10 +61,10 @@ def _carry(source: Path, folder: Path) -> None:
                 shutil.copyfile(file, folder / file.name)
 
 
-def _card(source: Path, folder: Path, told: Mapping[str, Any]) -> None:
+def _card(source: Path, folder: Path, told: Mapping[str, Any], name: str) -> None:
     before = json.loads((source / LINEAGE).read_text(encoding="utf-8")) if (source / LINEAGE).is_file() else []
     digest = hashlib.sha256((source / "config.json").read_bytes()).hexdigest()
-    lineage = [*before, {"source": source.name, "config_sha256": digest, **told}]
+    lineage = [*before, {"config_sha256": digest, **told}]
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
     if (graft := folder / "graft.json").is_file():
         healed = json.loads(graft.read_text(encoding="utf-8")) | {"healed": True}
@@ -72,5 +73,5 @@ def _card(source: Path, folder: Path, told: Mapping[str, Any]) -> None:
         f"- {each['stage']} of {each['source']}: {each['steps']} steps, {each['data']}" for each in lineage
     )
     (folder / CARD).write_text(
-        f"# {folder.name}\n\n{steps}\n\nThe licence is that of its source. Made by eot with trl.\n", encoding="utf-8"
+        f"# {name}\n\n{steps}\n\nThe licence is that of its source. Made by eot with trl.\n", encoding="utf-8"
     )
