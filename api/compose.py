@@ -37,7 +37,7 @@ from agents import (
     Watched,
 )
 from agents.gating import Balance
-from api.gated import balance_for, seated
+from api.gated import balance_for, candidates, seated
 from api.store import Store, open_store
 from eot.errors import EotError, InputError, SettingsError, UnknownNameError
 from eot.settings import FUSION, AgentSettings, CouncilSettings, Settings
@@ -89,7 +89,7 @@ class House:
         """Set where several machines must write the same prompts; else each home has its own."""
         self._shared: Store | None = None
         self._embed: Embed | None = None
-        self._balances: dict[str, Balance | None] = {}
+        self._balances: dict[tuple[str, tuple[str, ...]], Balance | None] = {}
 
     async def close(self) -> None:
         await self.lending.close()
@@ -124,8 +124,10 @@ class House:
         return await seated(seats, question, self.settings, embed, self._balance(seats))
 
     def _balance(self, seats: CouncilSettings) -> Balance | None:
-        """One for all runs of a council, since it learns from each choice."""
-        key = seats.model_dump_json(include={"agents", "shares", "capacity"})
+        """One for all runs of a council, since it learns from each choice; a gate trained anew begins anew."""
+        if not seats.shares and seats.capacity is None:
+            return None
+        key = seats.model_dump_json(include={"agents", "shares", "capacity"}), candidates(seats, self.settings)
         if key not in self._balances:
             self._balances[key] = balance_for(seats, self.settings)
         return self._balances[key]
