@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eot.errors import InputError
 from local_models.grafting.plan import decoder_of
+from local_models.moe import losses
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,13 @@ def watched(model: Any) -> Iterator[list[Routed]]:
 
 
 def balance_loss(layers: Sequence[Routed]) -> Tensor:
-    """Switch's E x sum of f_e P_e (arXiv 2101.03961), the mean over layers: 1 where the load is even.
-
-    f_e is the share of the assignments that expert e gets, P_e its mean probability.
-    """
-    losses = []
-    for layer in layers:
-        experts = layer.logits.shape[-1]
-        share = torch.bincount(layer.experts.flatten(), minlength=experts) / layer.experts.numel()
-        losses.append(experts * (share * layer.probabilities.mean(dim=0)).sum())
-    return torch.stack(losses).mean()
+    """Switch's (`losses.balance`), the mean over layers: 1 where the load is even."""
+    return torch.stack([losses.balance(layer.probabilities, layer.experts) for layer in layers]).mean()
 
 
 def z_loss(layers: Sequence[Routed]) -> Tensor:
-    """ST-MoE's mean squared logsumexp of the logits (arXiv 2202.08906), the mean over layers."""
-    return torch.stack([layer.logits.float().logsumexp(dim=-1).square().mean() for layer in layers]).mean()
+    """ST-MoE's (`losses.z_loss`), the mean over layers."""
+    return torch.stack([losses.z_loss(layer.logits.float()) for layer in layers]).mean()
 
 
 @dataclass(frozen=True)
@@ -100,10 +93,10 @@ class Load:
 
 def load_of(layers: Sequence[Routed]) -> list[Load]:
     """The load of each layer."""
-    found = []
-    for layer in layers:
-        counts = torch.bincount(layer.experts.flatten(), minlength=layer.logits.shape[-1]).float()
-        chances = layer.probabilities
-        entropy = -(chances * chances.clamp_min(1e-20).log()).sum(dim=-1).mean()
-        found.append(Load(tuple((counts / counts.sum()).tolist()), float(entropy)))
-    return found
+    return [
+        Load(
+            tuple(losses.shares(layer.experts, layer.logits.shape[-1]).tolist()),
+            float(losses.entropy(layer.probabilities)),
+        )
+        for layer in layers
+    ]
