@@ -29,7 +29,7 @@ from api.service import Service
 from eot.errors import EotError, UnknownNameError
 from eot.fusion import ABOUT, ONE_VOCABULARY, READS, FusionSettings
 from eot.settings import Settings
-from local_models import CATALOGUE, Sampling, on_disk, own_path
+from local_models import CATALOGUE, Sampling, built, on_disk, own_path
 
 router = APIRouter(prefix="/v1/fusion", tags=["fusion"])
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
@@ -140,7 +140,7 @@ def _methods(settings: Settings) -> FusionMethodList:
 def _member(name: str, model: str, settings: Settings) -> FusionMember:
     known = CATALOGUE.get(model)
     try:
-        here = on_disk(model, settings.home) if known else own_path(model)
+        here = on_disk(model, settings.home) if known else built(model, settings.home) or own_path(model)
     except EotError:
         here = None
     return FusionMember(id=name, model=shown(model), on_disk=here is not None, chat=known.chat if known else None)
