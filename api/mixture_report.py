@@ -21,7 +21,7 @@ ORACLE = "oracle: each domain's own branch"
 class Line:
     """One system: its loss by domain and on average (nats a token), its difference to the base with a 95 % interval.
 
-    `own` is the share of the tokens that went to the expert of their own domain, over all layers; None without experts.
+    `own` is the weight that the expert of a text's own domain had in its tokens, over all layers; None without experts.
     """
 
     system: str
@@ -55,7 +55,7 @@ def _line(name: str, system: Mapping[str, Any], base: Mapping[str, list[float]],
     own = None
     if system["spread"]:
         own = _mean(
-            [_mean([layer[at] for layer in system["spread"][domain]["shares"]]) for at, domain in enumerate(domains)]
+            [_mean([layer[at] for layer in system["spread"][domain]["weights"]]) for at, domain in enumerate(domains)]
         )
     return Line(name, losses, _mean(list(losses.values())), difference(ours, theirs), own)
 
@@ -68,7 +68,7 @@ def table(found: Sequence[Line]) -> Table:
     """As it is shown on a terminal."""
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left",
                   title="loss on held-out text, nats a token")  # fmt: skip
-    for heading in ("", *found[0].losses, "mean", "to base", "to own expert"):
+    for heading in ("", *found[0].losses, "mean", "to base", "own expert"):
         drawn.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for line in found:
         drawn.add_row(line.system, *cells(line))
@@ -129,9 +129,9 @@ def _specialisation(figure: Any, report: Mapping[str, Any], found: Sequence[Line
     name = [line.system for line in found if line.own is not None][-1]
     spread, domains = report["systems"][name]["spread"], list(report["domains"])
     panels = figure.subplots(1, len(domains), sharey=True, squeeze=False)[0]
-    figure.suptitle(f"{name}: share of the tokens that each expert took, layer by layer", fontsize=10)
+    figure.suptitle(f"{name}: the weight of each expert, layer by layer", fontsize=10)
     for axes, domain in zip(panels, domains, strict=True):
-        shares = list(zip(*spread[domain]["shares"], strict=True))
+        shares = list(zip(*spread[domain]["weights"], strict=True))
         axes.stackplot(range(len(shares[0])), *shares, labels=domains, alpha=0.85)
         axes.set(title=f"text: {domain}", xlabel="layer", xlim=(0, len(shares[0]) - 1), ylim=(0, 1))
     panels[-1].legend(title="expert", fontsize=8, loc="lower right")

@@ -67,7 +67,7 @@ def excerpt(text: str, seed: int, characters: int = 3000) -> str:
 
 def markdown(found: list[mixture_report.Line]) -> str:
     """The table of docs/results/moe.md."""
-    heads = ["", *found[0].losses, "mean", "to base", "to own expert"]
+    heads = ["", *found[0].losses, "mean", "to base", "own expert"]
     rows = [heads, ["---"] * len(heads), *([line.system, *mixture_report.cells(line)] for line in found)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

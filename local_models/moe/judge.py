@@ -21,9 +21,14 @@ def losses(model: Any, windows: Tensor) -> list[float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Where a domain's tokens went: `shares` [L, E], each layer's share for each expert; `entropy` a layer, in nats."""
+    """Where a domain's tokens went, layer by layer: [L, E] and [L].
+
+    `shares` is each expert's share of the assignments, `weights` that of the weight that it had in what came out: with
+    two active experts nobody has more than half of the first. `entropy` is the routers', in nats a token.
+    """
 
     shares: list[list[float]]
+    weights: list[list[float]]
     entropy: list[float]
 
 
@@ -54,8 +59,19 @@ def judge_mixture(model: Any, held: Mapping[str, Tensor]) -> Judged:
             decided.append(tuple(layers))
         joined = [_joined([window[at] for window in decided]) for at in range(len(decided[0]))]
         load = load_of(joined)
-        spread[name] = Spread([list(one.shares) for one in load], [one.entropy for one in load])
+        spread[name] = Spread(
+            shares=[list(one.shares) for one in load],
+            weights=[_weights(layer) for layer in joined],
+            entropy=[one.entropy for one in load],
+        )
     return Judged(lost, spread)
+
+
+def _weights(layer: Routed) -> list[float]:
+    total = torch.zeros(layer.logits.shape[-1]).index_add_(
+        0, layer.experts.flatten().cpu(), layer.weights.flatten().float().cpu()
+    )
+    return [float(share) for share in total / total.sum()]
 
 
 def _joined(parts: Sequence[Routed]) -> Routed:
