@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from api.compose import prepare, secrets_of
+from api.bare_agents import prepare, secrets_of
 from api.defaults import with_defaults
 from api.http.app import create_app
 from api.keying import with_keys

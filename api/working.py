@@ -9,8 +9,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from api.bare_agents import secrets_of
 from api.batching import engine
-from api.compose import secrets_of
 from api.defaults import with_defaults
 from api.logs import configure
 from api.metrics_port import metrics_port
