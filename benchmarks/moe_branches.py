@@ -4,8 +4,8 @@
 
 It prepares three corpora in WORK and does what `eot models moe train` does with them; what is there is not made again,
 and what was interrupted goes on. `--maths` is a folder of JSONL files of word problems ({"text", "answer"}); `--prose`
-the fortune files of Debian's package `fortunes` (`apt-get download fortunes && dpkg -x fortunes_*.deb .` puts them into
-./usr/share/games/fortunes). The code is the standard library of the Python that runs this.
+the fortune files of Debian's packages `fortunes` and `fortunes-min` (`apt-get download` them, and `dpkg -x FILE .` puts
+them into ./usr/share/games/fortunes). The code is the standard library of the Python that runs this.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Plan:
     losses: RouterLosses = field(default_factory=RouterLosses)
     active: int = 2
     seed: int = 0
+
+    def schedule(self, what: Trains) -> Schedule:
+        """A router learns ten times as fast as what was trained before: at its rate attention and experts break."""
+        return self.router if what == "router" else replace(self.router, rate=self.branch.rate)
 
     def tokens(self, domains: int) -> int:
         """How many tokens of each domain are needed, so that gate and router learn from others than the branches."""
@@ -207,7 +211,7 @@ class Journey:
             share = -(-self.plan.router.tokens // len(self.corpora))
             windows = torch.cat([self._rest(corpus)[: -(-share // corpus.taught.shape[1])] for corpus in self.corpora])
             model = self._loaded(self._built())
-            training = Training(what, self.plan.router, self.plan.losses)
+            training = Training(what, self.plan.schedule(what), self.plan.losses)
             train_mixture(self._built(), model, windows, training, out, watch=self.watch)
         if not (self._results / f"{name}.json").exists():
             self._judged(name, lambda: judge_mixture(self._loaded(out), self._held))
