@@ -229,3 +229,24 @@ def test_a_lone_surrogate_anywhere_in_a_body_is_the_callers_mistake(url, path, l
 def test_what_only_looks_like_a_lone_surrogate_is_text(url, said):
     content = BODIES["/v1/chat/completions"].encode().replace(b"X", said)
     assert httpx.post(f"{url}/v1/chat/completions", content=content, headers=AS_JSON).status_code == 200
+
+
+def nested(depth):
+    schema = '{"type":"object"}'
+    for _ in range(depth):
+        schema = f'{{"allOf":[{schema},{schema}]}}'
+    return schema
+
+
+@pytest.mark.parametrize("parts", [nested(16), "[" + "{}," * 400_000 + "1]", "[" + '"",' * 200_000 + "1]"])
+def test_a_body_of_too_many_parts_is_refused_before_it_is_read(url, parts):
+    content = BODIES["/v1/responses"].replace("X", parts)
+    answer = httpx.post(f"{url}/v1/responses", content=content, headers=AS_JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_many_parts")
+
+
+def test_signs_in_a_text_are_no_parts(url):
+    said = r"{[,\"]}" * 200_000
+    content = BODIES["/v1/embeddings"].replace("{X: 1}", f'"{said}"')
+    answer = httpx.post(f"{url}/v1/embeddings", content=content, headers=AS_JSON)
+    assert answer.json()["error"]["code"] == "weights_missing"

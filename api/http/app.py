@@ -31,7 +31,7 @@ from api.http import (
     votes,
 )
 from api.http.access import Access
-from api.http.body import BodyLimit, Unicode
+from api.http.body import BodyLimit, Readable
 from api.http.crowd import Crowd
 from api.http.errors import add_error_handlers
 from api.http.idempotency import Idempotency
@@ -67,7 +67,7 @@ def create_app(service: Service) -> FastAPI:
     add_error_handlers(app)
     table = service.settings.serve
     app.add_middleware(Idempotency, service.store.answers)
-    app.add_middleware(Unicode)
+    app.add_middleware(Readable)
     app.add_middleware(BodyLimit, table.max_body_mb << 20, table.max_file_mb << 20)
     app.add_middleware(Gate, service.keyring, service.limits, table.host)
     app.add_middleware(Crowd, service)
