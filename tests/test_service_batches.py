@@ -237,6 +237,27 @@ def test_a_store_that_is_away_is_told_and_waited_for(tmp_path):
     assert names == [f"q{k}" for k in range(400)]
 
 
+def test_a_stream_of_progress_whose_store_goes_away_ends_in_the_envelope(tmp_path):
+    if not RedisServer.is_installed():
+        pytest.skip("redis-server is not installed")
+    (tmp_path / "redis").mkdir()
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        serving(settings(tmp_path, agents={"slow": ["!hang"]}, serve={"store": server.url})) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        file = brought(client, [chat_line("q")])
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        with httpx.stream("GET", f"{served.url}/v1/batches/{batch.id}/events", timeout=20) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: progress"
+            server.kill()
+            *_, name, data, _ = lines
+        server.start()
+    assert name == "event: error"
+    assert json.loads(data.removeprefix("data: "))["error"]["code"] == "store_down"
+
+
 async def keys_of(home, **scopes):
     store = open_store(None, home)
     made = {name: (await Keyring(store).create(name, [scope]))[1] for name, scope in scopes.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -13,7 +14,9 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from api.http.errors import ClientGoneError
+from api.http.errors import ClientGoneError, as_api_error
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ def _ping() -> bytes:
 class EventStream(StreamingResponse):
     """Streams `frames` as they come, and closes them however the response ends, the reader's leaving included.
 
+    What they raise, a store that is away for one, is told as a last event `error` with the envelope.
+
     It is never silent for more than `patience` seconds, whatever the frames wait for: then what `still` gives goes out.
     `still` is called only while the frames wait, so it may share their state.
     """
@@ -54,14 +59,16 @@ class EventStream(StreamingResponse):
         still: Callable[[], bytes] = _ping,
     ) -> None:
         """FastAPI reads the status for its OpenAPI from this signature. `patience` None: the frames see to it."""
-        super().__init__(frames, status_code=status_code, headers={**_HEADERS, **(headers or {})})
-        self._frames, self._patience, self._still = frames, patience, still
+        self._frames, self._told = frames, _told(frames)
+        super().__init__(self._told, status_code=status_code, headers={**_HEADERS, **(headers or {})})
+        self._patience, self._still = patience, still
         self._sending, self._sent = False, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
+            await self._told.aclose()
             await self._frames.aclose()
 
     async def stream_response(self, send: Send) -> None:
@@ -87,6 +94,15 @@ class EventStream(StreamingResponse):
                 self._sent = time.monotonic()
             elif time.monotonic() - self._sent >= self._patience:
                 await send({"type": "http.response.body", "body": self._still(), "more_body": True})
+
+
+async def _told(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async for each in frames:
+            yield each
+    except Exception as fault:
+        _log.exception("a stream broke off")
+        yield frame(as_api_error(fault).envelope, event="error")
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
