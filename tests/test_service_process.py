@@ -1,5 +1,6 @@
 """The serving process: it starts, says where it listens, answers errors in one shape, and goes when told."""
 
+import gzip
 import os
 import signal
 import socket
@@ -39,6 +40,23 @@ def test_a_wrong_method_is_told_in_the_envelope(url):
     wrong = httpx.post(f"{url}/health/live")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET"
+
+
+BODY = b'{"question": "How many?"}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
+        ({"content-type": ""}, "unsupported_media_type"),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, "unsupported_encoding"),
+    ],
+)
+def test_a_body_in_another_form_is_told_what_is_taken(url, headers, code):
+    body = gzip.compress(BODY) if "content-encoding" in headers else BODY
+    refused = httpx.post(f"{url}/v1/runs", content=body, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (415, code)
 
 
 def test_a_request_keeps_its_id(url):

@@ -225,6 +225,12 @@ def test_a_lone_surrogate_anywhere_in_a_body_is_the_callers_mistake(url, path, l
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_unicode")
 
 
+def test_a_content_type_is_known_whatever_its_case(url):
+    content = BODIES["/v1/conversations"].replace("X", r'"\ud800"')
+    answer = httpx.post(f"{url}/v1/conversations", content=content, headers={"content-type": "Application/JSON"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_unicode")
+
+
 @pytest.mark.parametrize("said", [b'"\\ud83e\\udd5a"', b'"\\\\ud800"', "🥚".encode().join([b'"', b'"'])])
 def test_what_only_looks_like_a_lone_surrogate_is_text(url, said):
     content = BODIES["/v1/chat/completions"].encode().replace(b"X", said)

@@ -68,7 +68,7 @@ def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> ApiError
 
 
 class Readable:
-    """Answers 400 to JSON that is not to be read.
+    """Answers 400 to JSON that is not to be read, and 415 to what is packed.
 
     One with a lone surrogate in it, wherever, could be neither sent, nor kept, nor answered. One of millions of parts
     would hold up everybody else while it is read: nine megabytes of small objects take two seconds.
@@ -78,7 +78,11 @@ class Readable:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or "json" not in Headers(scope=scope).get("content-type", ""):
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            await answer(_PACKED)(scope, receive, send)
+            return
+        if "json" not in headers.get("content-type", "").lower():
             await self._app(scope, receive, send)
             return
         body = await whole(receive)
@@ -90,6 +94,9 @@ class Readable:
         await self._app(scope, replayed(body, receive), send)
 
 
+_PACKED = ApiError(
+    415, "a body with a content-encoding is not unpacked here; send it as it is", code="unsupported_encoding"
+)
 _NO_TEXT = ApiError(
     400,
     "the body has half of a surrogate pair (\\ud800 to \\udfff) standing alone, which is no character: send both "

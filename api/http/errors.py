@@ -137,12 +137,16 @@ async def _frameworks(request: Request, fault: Exception) -> JSONResponse:
     return answer(ApiError(fault.status_code, message, code=codes.get(fault.status_code), headers=fault.headers))
 
 
-async def _invalid(_: Request, fault: Exception) -> JSONResponse:
+async def _invalid(request: Request, fault: Exception) -> JSONResponse:
     """One fault, by the name of its field. Never what was sent: it may be long, secret or no valid text."""
     assert isinstance(fault, RequestValidationError)
     first = max(fault.errors(), key=lambda error: len(error["loc"]))  # of a union's faults the one that got furthest
     if first["type"] == "json_invalid":
         return answer(ApiError(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json"))
+    if isinstance(fault.body, bytes) and first["loc"] == ("body",):  # nobody read it, since it does not say it is JSON
+        said = clean(request.headers.get("content-type", ""))[:80] or "nothing"
+        told = f"the content-type says {said}; send the body as application/json"
+        return answer(ApiError(415, told, code="unsupported_media_type"))
     where = [str(part) for part in first["loc"][1:] if not _TYPE_NAME.match(str(part))]
     param = clean(".".join(where))[:200] or None
     said = first["msg"].removeprefix("Value error, ")

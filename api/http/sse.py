@@ -100,7 +100,7 @@ async def _told(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
     try:
         async for each in frames:
             yield each
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001 - the status is out: an event is all that can still tell it
         _log.exception("a stream broke off")
         yield frame(as_api_error(fault).envelope, event="error")
 
