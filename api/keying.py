@@ -51,7 +51,7 @@ def list_keys(config: Path | None, *, as_json: bool) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("id", "name", "scopes", "requests/min", "tokens/min", "dollars", "spent", "made", ""):
-        table.add_column(title)
+        table.add_column(title, overflow="fold", no_wrap=title == "id")  # whatever the width: ids are for copying
     for key, spent in found:
         caps = [_cap(cap) for cap in (key.requests_per_minute, key.tokens_per_minute, key.max_usd)]
         state = "revoked" if key.revoked else ""

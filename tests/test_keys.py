@@ -282,6 +282,7 @@ def test_keys_are_managed_from_the_command_line(tmp_path):
     shown = eot(tmp_path, "keys", "list").stdout + eot(tmp_path, "keys", "list", "--json").stdout
     assert made["key"] not in shown
     assert "hash" not in shown
+    assert made["id"] in eot(tmp_path, "keys", "list", COLUMNS="60").stdout, "it can be copied from the narrowest list"
     assert eot(tmp_path, "keys", "revoke", "nobody").returncode == 2
 
 
