@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -36,6 +36,21 @@ class _Booking:
         return covered
 
 
+@dataclass
+class _Money:
+    """What is known here, without asking the store, of a key that has a cap on dollars."""
+
+    cap: float
+    spent: float
+    """As the store last said."""
+    uncharged: float = 0.0
+    """Spent here, and on its way to the store."""
+
+    @property
+    def is_spent(self) -> bool:
+        return self.spent + self.uncharged >= self.cap
+
+
 _booking: ContextVar[_Booking | None] = ContextVar("booking", default=None)
 """What the runs that begin here, and now, are charged to first."""
 
@@ -50,6 +65,7 @@ class Limits:
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self._counters, self._keyring = store.counters, keyring
         self._charging: set[asyncio.Task[None]] = set()
+        self._money: dict[str, _Money] = {}
 
     async def admit(self, caller: Caller) -> Mapping[str, str]:
         """Count one request; the `x-ratelimit-` headers of its answer.
@@ -82,7 +98,10 @@ class Limits:
         key = await self._keyring.row(owner) if owner else None
         if key is None or key.max_usd is None:
             return council
-        left = key.max_usd - await self._keyring.spent(owner)
+        spent = await self._keyring.spent(owner)
+        money = self._money.setdefault(owner, _Money(key.max_usd, spent))
+        money.spent = max(money.spent, spent)
+        left = key.max_usd - spent
         if left <= 0:
             raise BudgetError(f"the key {key.name!r} has spent its {key.max_usd:g} dollars")
         cap = left if council.budget.usd is None else min(left, council.budget.usd)
@@ -122,25 +141,32 @@ class Limits:
                 return
             turn = event.turn
             if not (isinstance(turn, Thought) and turn.recalled):
-                self._later(self._charge(owner, turn.usage, stop, booking))
+                self._later(owner, turn.usage, stop, booking)
 
         return watch
 
     def charge(self, owner: str, usage: Usage) -> None:
         """Charge the owner's key for what was used outside of any run."""
         if owner:
-            self._later(self._charge(owner, usage, lambda: None, None))
+            self._later(owner, usage, lambda: None, None)
 
     async def close(self) -> None:
         """Wait until all that was used is charged."""
         await asyncio.gather(*self._charging)
 
-    def _later(self, charge: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(charge)
+    def _later(self, owner: str, usage: Usage, stop: Callable[[], None], booking: _Booking | None) -> None:
+        money = self._money.get(owner)
+        if money and usage.cost_usd:
+            money.uncharged += usage.cost_usd
+            if money.is_spent:  # not when the store has said so: the next calls would be under way by then
+                stop()
+        task = asyncio.get_running_loop().create_task(self._charge(owner, usage, stop, booking, money))
         self._charging.add(task)
         task.add_done_callback(self._charging.discard)
 
-    async def _charge(self, owner: str, usage: Usage, stop: Callable[[], None], booking: _Booking | None) -> None:
+    async def _charge(
+        self, owner: str, usage: Usage, stop: Callable[[], None], booking: _Booking | None, money: _Money | None
+    ) -> None:
         tokens = usage.tokens - (booking.cover(usage.tokens) if booking else 0)
         try:
             key = await self._keyring.row(owner)
@@ -148,11 +174,16 @@ class Limits:
                 await self._counters.take(_bucket(owner, "tokens"), tokens, key.tokens_per_minute, force=True)
             if usage.cost_usd:
                 total = await self._counters.add(spent_key(owner), usage.cost_usd)
-                if key and key.max_usd is not None and total >= key.max_usd:
-                    stop()
+                if money:
+                    money.spent = max(money.spent, total)
+                    if total >= money.cap:  # other processes spend too
+                        stop()
         except Exception as fault:  # noqa: BLE001 - a store that is away must not end a run that is paid for
             facts = {"key": owner, "tokens": usage.tokens, "cost_usd": usage.cost_usd, "fault": type(fault).__name__}
             _log.error("what was used could not be charged", extra={"facts": facts})
+        finally:
+            if money:
+                money.uncharged -= usage.cost_usd or 0.0
 
 
 def _bucket(owner: str, of: str) -> str:

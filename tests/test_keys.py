@@ -328,6 +328,30 @@ def test_a_key_stops_at_its_money_however_many_runs_it_has(tmp_path):
     assert refused.status_code == 402
 
 
+def test_runs_stop_at_their_keys_money_before_a_slow_store_has_said_so(tmp_path, monkeypatch):
+    """1.1 dollars a call, 5 in all: two runs of two agents pass it by the four calls then under way at most."""
+    prices = {"input_usd_per_million": 10_000, "output_usd_per_million": 10_000}
+    with upstream(lambda number, _: f"The answer is {number}.") as llm:
+        agents = {name: {"model": "openai/m", "base_url": llm.url, **prices} for name in "ab"}
+        seats = {"default": {"agents": ["a", "b"], "stop": [], "rounds": 5, "vote": "majority"}}
+        with serving(settings(tmp_path, agents=agents, councils=seats)) as served:
+            doors = Doors(served)
+            row, key = doors.made(max_usd=5.0)
+            limits = served.service.limits
+            add = limits._counters.add
+
+            async def slowly(*of):
+                await asyncio.sleep(1)
+                return await add(*of)
+
+            monkeypatch.setattr(limits._counters, "add", slowly)
+            with ThreadPoolExecutor(2) as two:
+                list(two.map(lambda _: doors.chat(key, timeout=60), range(2)))
+            doors.run(limits.close())
+            spent = doors.run(served.service.keyring.spent(row.id))
+    assert 5 <= spent < 5 + 4 * 1.1 + 0.01
+
+
 def batch(doors, key, count):
     rows = [{"custom_id": f"q{k}", "url": "/v1/chat/completions", "body": CHAT} for k in range(count)]
     file = {"file": ("in.jsonl", "".join(json.dumps(row) + "\n" for row in rows))}
