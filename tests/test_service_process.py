@@ -36,6 +36,12 @@ def test_what_is_not_there_is_told_in_the_envelope(url):
     }
 
 
+def test_a_slash_too_many_is_told_and_leads_nowhere(url):
+    """A redirect would name this host in plain HTTP, to which a client behind a proxy with TLS would send its key."""
+    missing = httpx.post(f"{url}/v1/runs/", json={"question": "How many?"})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+
+
 def test_a_wrong_method_is_told_in_the_envelope(url):
     wrong = httpx.post(f"{url}/health/live")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")

@@ -59,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         summary="Several LLMs exchange their reasoning on a question, and the crowd's answer comes out",
         lifespan=lifespan,
+        redirect_slashes=False,
         docs_url=None,  # both pages would fetch their scripts from elsewhere
         redoc_url=None,
     )
