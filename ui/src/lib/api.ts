@@ -50,7 +50,7 @@ async function faultOf(response: Response): Promise<ApiError> {
   return new ApiError(response.status, said?.error?.message ?? `HTTP ${response.status}`, said?.error?.code ?? null);
 }
 
-async function json<T>(path: string, method = "GET", body?: unknown): Promise<T> {
+export async function json<T>(path: string, method = "GET", body?: unknown): Promise<T> {
   const init: RequestInit = { method };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -177,7 +177,7 @@ interface Listed<T> {
   has_more?: boolean;
 }
 
-const list = async <T>(path: string): Promise<T[]> => (await json<Listed<T>>(path)).data;
+export const list = async <T>(path: string): Promise<T[]> => (await json<Listed<T>>(path)).data;
 const conversation = (id: string): string => `v1/conversations/${encodeURIComponent(id)}`;
 const run = (id: string): string => `v1/runs/${encodeURIComponent(id)}`;
 
