@@ -29,3 +29,33 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"no evaluation data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium for the tests of the page."""
+    from browser import browsing  # noqa: PLC0415  (only these tests want playwright)
+
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens watched pages, each in a context of its own; none may complain or ask a third party."""
+    from browser import Watched  # noqa: PLC0415
+
+    pages, contexts = [], []
+
+    def opening(url, path="/", may=None, **context):
+        made = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB"} | context)
+        made.set_default_timeout(15_000)
+        contexts.append(made)
+        pages.append(Watched(made, url, may))
+        return pages[-1].open(path)
+
+    yield opening
+    for watched in pages:
+        watched.refuse_faults()
+    for context in contexts:
+        context.close()

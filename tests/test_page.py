@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from browser import CuttingProxy, Dripping, Watched, browsing, serious, slowly
+from browser import CuttingProxy, Dripping, serious, slowly
 from file_server import made_up, serve_hub
 from file_server import serving as serving_files
 from playwright.sync_api import expect
@@ -28,31 +28,6 @@ SAID = {
     "cleo": ["The answer is 9.", "Ada is right. The answer is 7."],
 }
 COUNCIL = {"default": {"agents": ["ada", "bert", "cleo"], "rounds": 1, "stop": [], "lazy": False, "keep_first": False}}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(browser):
-    """Opens watched pages, each in a context of its own; none may complain or ask a third party."""
-    pages, contexts = [], []
-
-    def opening(url, path="/", may=None, **context):
-        made = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB"} | context)
-        made.set_default_timeout(15_000)
-        contexts.append(made)
-        pages.append(Watched(made, url, may))
-        return pages[-1].open(path)
-
-    yield opening
-    for watched in pages:
-        watched.refuse_faults()
-    for context in contexts:
-        context.close()
 
 
 @pytest.fixture
@@ -473,7 +448,7 @@ def test_the_first_load_is_small_and_soon_of_use(opened, served):
     assert min(seconds) < 1
     sizes = [len(gzip.compress(page.request.get(url).body())) for url in files]
     assert sum(sizes) < 400_000
-    assert not [url for url in files if "formulas" in url or "colours" in url]  # these come when there is need of them
+    assert not [url for url in files if any(part in url for part in ("formulas", "colours", "Workshop"))]  # these come when there is need of them
 
 
 @pytest.mark.llm
