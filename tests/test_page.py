@@ -448,7 +448,9 @@ def test_the_first_load_is_small_and_soon_of_use(opened, served):
     assert min(seconds) < 1
     sizes = [len(gzip.compress(page.request.get(url).body())) for url in files]
     assert sum(sizes) < 400_000
-    assert not [url for url in files if any(part in url for part in ("formulas", "colours", "Workshop"))]  # these come when there is need of them
+    assert not [
+        url for url in files if any(part in url for part in ("formulas", "colours", "Workshop"))
+    ]  # these come when there is need of them
 
 
 @pytest.mark.llm
