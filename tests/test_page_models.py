@@ -140,6 +140,7 @@ def test_a_fused_set_shows_who_won_each_token_and_what_was_likely(opened, served
     asked = {"model": "fusion/duo", "prompt": "the cat", "max_tokens": 12, "temperature": 0, "trace": 5}
     answer = httpx.post(f"{served.url}/v1/fusion/completions", json=asked, timeout=60).json()
     trace = answer["choices"][0]["trace"]
+    assert part.locator(".whole").text_content() == answer["choices"][0]["text"], "parts of characters come together"
     expect(part.get_by_role("status")).to_contain_text(f"prob: a 50%, {EVIL} 50%")
     assert owners(part) == [owner(token) for token in trace]
     assert {"1", "2"} <= set(owners(part)), "the members disagree somewhere, or this shows nothing"

@@ -50,7 +50,7 @@ test("a member alone wins every token that it likes best", () => {
 
 test("blanks are seen", () => {
   expect(alone(" a\n\t")).toBe("␣a↵⇥");
-  expect(inText("a\r\nb")).toBe("a↵\nb");
+  expect(inText("a\r\nb\n")).toBe("a↵\nb↵");
   expect([alone(""), inText("")]).toEqual(["∅", "∅"]);
 });
 

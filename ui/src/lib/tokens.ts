@@ -18,8 +18,8 @@ export const hueOf = (place: number): string => HUES[place % HUES.length] ?? "";
 
 const MARKS: Readonly<Record<string, string>> = { "\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣" };
 
-/** In a running text: line ends are marked and still break the line. */
-export const inText = (token: string): string => token.replace(/\r?\n/g, "↵\n") || "∅";
+/** In a running text: line ends are marked, and break the line but for the last, which whoever shows it does. */
+export const inText = (token: string): string => token.replace(/\r?\n/g, "↵\n").replace(/\n$/, "") || "∅";
 
 /** By itself: nothing of it is blank. */
 export const alone = (token: string): string => token.replace(/[\n\r\t ]/g, (blank) => MARKS[blank] ?? blank) || "∅";

@@ -245,6 +245,8 @@ export const ENGLISH = {
   wonByAll: "the favourite of all",
   wonByNone: "nobody's favourite: the fusion made it so",
   fusedTops: "Fused",
+  wholeText: "The whole text",
+  cutCharacters: "{mark} is a part of a character that several tokens write.",
   shareOfToken: "{percent} of this choice",
 };
 
@@ -495,5 +497,7 @@ export const CHINESE: Record<Word, string> = {
   wonByAll: "所有成员的首选",
   wonByNone: "不是任何成员的首选：由融合得出",
   fusedTops: "融合后",
+  wholeText: "全文",
+  cutCharacters: "{mark} 是由多个词元写成的字符的一部分。",
   shareOfToken: "占此选择的 {percent}",
 };

@@ -63,6 +63,7 @@ export interface FusionUsed {
 
 /** A piece of what a set writes. */
 export interface FusionNews {
+  text: string;
   trace: FusedToken[];
   notes: string[];
   finish: string | null;
@@ -109,12 +110,18 @@ export async function* fuse(chat: boolean, body: Record<string, unknown>, signal
   for await (const { data } of blocks(response.body)) {
     if (data === "[DONE]") return;
     const told = JSON.parse(data) as {
-      choices?: { trace?: FusedToken[]; notes?: string[]; finish_reason: string | null }[];
+      choices?: {
+        text?: string;
+        delta?: { content?: string };
+        trace?: FusedToken[];
+        notes?: string[];
+        finish_reason: string | null;
+      }[];
       fusion?: FusionUsed;
       error?: { message: string };
     };
     if (told.error) throw new Error(told.error.message);
-    for (const { trace = [], notes = [], finish_reason: finish } of told.choices ?? [])
-      yield { trace, notes, finish, used: told.fusion ?? null };
+    for (const { text, delta, trace = [], notes = [], finish_reason: finish } of told.choices ?? [])
+      yield { text: text ?? delta?.content ?? "", trace, notes, finish, used: told.fusion ?? null };
   }
 }
