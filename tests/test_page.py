@@ -494,7 +494,7 @@ def test_ten_thousand_tokens_of_five_agents_leave_the_page_responsive(opened, br
 
 
 def test_a_paragraph_that_is_whole_is_set_while_the_next_is_written(opened, served):
-    ada = Dripping("ada", ["It is **28** pens.\n\nBy four that is *not* yet set"], pause=0.05)
+    ada = Dripping("ada", ["It is **28** pens.\n\nBy four that is *not* yet set" + " and so on" * 30], pause=0.05)
     slowly(served, ada=ada)
     page = opened(served.url)
     ask(page, wait=False)
