@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import weights  # noqa: F401  (it reads EOT_HOME, which tests are not to see)
 from pytest_socket import socket_allow_hosts
 
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
@@ -19,7 +20,7 @@ def only_loopback():
 @pytest.fixture(autouse=True)
 def no_settings_of_mine(monkeypatch):
     for variable in os.environ:
-        if variable.endswith("_API_KEY") or (variable.startswith("EOT_") and variable != "EOT_HOME"):
+        if variable.endswith("_API_KEY") or variable.startswith("EOT_"):
             monkeypatch.delenv(variable)
 
 

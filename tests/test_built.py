@@ -54,8 +54,7 @@ def test_the_command_lists_and_removes_it(tmp_path):
 
 
 @pytest.mark.torch
-async def test_it_is_an_agents_model_and_a_member_of_a_fused_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("EOT_HOME", str(tmp_path))  # wins over what is handed in
+async def test_it_is_an_agents_model_and_a_member_of_a_fused_set(tmp_path):
     tiny = pytest.importorskip("tiny")
     for seed, name in enumerate(("one", "two")):
         tiny.model(tmp_path / "built" / name, seed=seed)
