@@ -66,6 +66,10 @@ bench: dev  ## the figures of docs/results, each by its script
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/service.py
+	$(BIN)/python benchmarks/moe.py
+	$(BIN)/python benchmarks/grafting.py
 
 LOCK := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -357,3 +357,30 @@ async def test_a_clock_that_jumps_stops_no_batch(place, monkeypatch, hours):
         monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
         row, output, errors = await ended(store, await batch_of(store, lines(3)))
     assert (row.status, len(output), errors) == ("completed", 3, [])
+
+
+async def test_an_item_on_its_way_when_the_engine_stops_is_not_asked(place, monkeypatch):
+    store, url = place
+    on_its_way, go_on, asked = asyncio.Event(), asyncio.Event(), []
+    load = store.items.load
+
+    async def slow(*which):
+        item = await load(*which)
+        on_its_way.set()
+        await go_on.wait()
+        return item
+
+    async def never(body, run_id):
+        asked.append(run_id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store.items, "load", slow)
+    engine = Engine(store, endpoint(never), url=url, at_once=1)
+    await engine.start()
+    await batch_of(store, lines(1))
+    await asyncio.wait_for(on_its_way.wait(), 20)
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0.2)
+    go_on.set()
+    await asyncio.wait_for(stopping, 10)
+    assert asked == []

@@ -36,9 +36,13 @@ class Answering:
     booked: Book
     count: Callable[[str], None]
     in_work: defaultdict[str, set[asyncio.Task[Outcome | None]]] = field(default_factory=lambda: defaultdict(set))
+    closed: bool = False
+    """Set when this process ends: an item that was on its way to be asked is left, too."""
 
     async def outcome(self, batch: Batch, item: Item) -> Outcome | None:
         """How the item ended; None when it was stopped, or is to be asked later: the sweep queues it again."""
+        if self.closed:
+            return None
         work = asyncio.create_task(self._outcome(batch, item), name=f"{batch.id}:{item.line}")
         self.in_work[batch.id].add(work)
         try:
@@ -56,6 +60,12 @@ class Answering:
         """End the calls under way for this batch: whatever they would bring, nobody wants it any more."""
         for work in self.in_work.get(batch, ()):
             work.cancel()
+
+    def close(self) -> None:
+        """End all calls under way, and begin no more."""
+        self.closed = True
+        for batch in self.batches:
+            self.stop(batch)
 
     @property
     def batches(self) -> list[str]:

@@ -93,8 +93,7 @@ class Engine:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.01, seconds))
         self.work.closing = True
-        for batch in self.work.answering.batches:
-            self.work.answering.stop(batch)
+        self.work.answering.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(*STORE_FAULTS):
             await self.sweep.leadership.leave()
