@@ -210,6 +210,15 @@ def test_a_batch_that_nobody_works_on_can_be_cancelled_and_begun_anew(tmp_path, 
     assert len(answers(tmp_path)) == 6
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C reaches what a test starts: a shell makes its background jobs ignore it, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_batch_in_work_can_be_stopped_or_cancelled_from_elsewhere(tmp_path, upstream):
     upstream.answer = lambda number, body: "The answer is 7." if number < 2 else None
     hosted(tmp_path, upstream)
