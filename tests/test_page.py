@@ -466,13 +466,13 @@ def test_a_whole_run_with_real_models_of_this_machine(opened, tmp_path):
         assert all("tokens" in text for text in page.locator(".member .facts").all_inner_texts())
 
 
-def tasks_of_the_page(events):
-    """Milliseconds of processor time of each task of the page's main thread: what else the machine does counts not."""
+def tasks_of_the_page(events, measure="tdur"):
+    """Milliseconds of each task of the page's main thread: of processor time, or by the clock ("dur")."""
     mains = {(event["pid"], event["tid"]) for event in events if event.get("args", {}).get("name") == "CrRendererMain"}
     return [
-        event["tdur"] / 1000
+        event[measure] / 1000
         for event in events
-        if event["name"].endswith("RunTask") and "tdur" in event and (event["pid"], event["tid"]) in mains
+        if event["name"].endswith("RunTask") and measure in event and (event["pid"], event["tid"]) in mains
     ]
 
 
@@ -488,7 +488,9 @@ def test_ten_thousand_tokens_of_five_agents_leave_the_page_responsive(opened, br
         ask(page, wait=False)
         expect(page.locator(".exchange .status")).to_have_text("Completed", timeout=60_000)
         expect(member(page, "e")).to_contain_text("word1999")
-        tasks = tasks_of_the_page(json.loads(browser.stop_tracing())["traceEvents"])
+        events = json.loads(browser.stop_tracing())["traceEvents"]
+        tasks = tasks_of_the_page(events)  # by the clock a busy machine adds pauses of its own
+        print(f"longest by the clock: {max(tasks_of_the_page(events, 'dur')):.0f} ms")  # noqa: T201 - with -s
         assert len(tasks) > 100
         assert max(tasks) < 100, sorted(tasks)[-9:]
 
