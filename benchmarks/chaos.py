@@ -73,7 +73,9 @@ class Chaos:
         """One fault, mended again; then wait until there is progress."""
         waited(lambda: 1 / (self.done() >= 0), "the server")
         self.faults[fault]()
-        mended, before = time.monotonic(), max(self.done(), 0)
+        mended = time.monotonic()
+        waited(lambda: 1 / (self.done() >= 0), "the server")  # before it answers nobody can tell what is new
+        before = self.done()
         while self.done() <= before and not self._is_over():
             if time.monotonic() - mended > PATIENCE:
                 raise TimeoutError(f"no progress after {fault}")
