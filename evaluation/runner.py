@@ -1,7 +1,7 @@
 """Systems over questions: several questions at once, so that a local engine has something to batch.
 
-On one question the systems go one after the other, councils first: budgets are fitted to them, and an answer that two
-systems need is asked once and recalled by the second.
+On one question the councils go first, all at once, since budgets are fitted to them, and then all the others. An answer
+that several systems need is asked once: whoever comes second waits for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eot.types import Frozen, Usage
 from evaluation.datasets import Labelled
 from evaluation.grading import grade
 from evaluation.results import Results, Row
-from evaluation.systems import Outcome, System, Trial
+from evaluation.systems import Done, Outcome, System, Trial
 
 
 class Progress(Frozen):
@@ -53,7 +53,7 @@ async def run_systems(
 
     Args:
         questions: of unique ids.
-        systems: in an order in which those come first that others are fitted to.
+        systems: those marked `leads` are asked before the others.
         results: is read for what is there, and appended to.
         trial: what the systems share, and how many questions are in work at once.
         budget: what may be newly spent; its holder must be the agents, inside their memo.
@@ -102,18 +102,25 @@ class _Course:
 
     async def _one(self, asked: Labelled) -> None:
         done: dict[str, Outcome] = {}
-        for system in self.systems:
-            printed = fingerprint(system, asked, self.trial)
-            if self.has(system, asked):
-                row = self.results.find(system.name, asked.question.id, printed)
-            else:
-                row = await self._solved(system, asked, printed, done)
-                if row is None or not self._keep(row):
-                    return
-            if row and row.outcome:
-                done[system.name] = row.outcome
+        for leads in (True, False):
+            turn = [system for system in self.systems if system.leads is leads]
+            outcomes = await asyncio.gather(*(self._outcome(system, asked, done) for system in turn))
+            done |= {system.name: outcome for system, outcome in zip(turn, outcomes, strict=True) if outcome}
 
-    async def _solved(self, system: System, asked: Labelled, printed: str, done: dict[str, Outcome]) -> Row | None:
+    async def _outcome(self, system: System, asked: Labelled, done: Done) -> Outcome | None:
+        """What the system made of it, now or in an earlier run; None when it failed, or a cap or a fault ended it."""
+        printed = fingerprint(system, asked, self.trial)
+        if self.has(system, asked):
+            row = self.results.find(system.name, asked.question.id, printed)
+        elif self.cap or self.fault:
+            return None
+        else:
+            row = await self._solved(system, asked, printed, done)
+            if row is None or not self._keep(row):
+                return None
+        return row.outcome if row else None
+
+    async def _solved(self, system: System, asked: Labelled, printed: str, done: Done) -> Row | None:
         """The row of a result or a failure; None when the cap stood in the way."""
         outcome, failure = None, ""
         try:

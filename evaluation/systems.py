@@ -35,11 +35,15 @@ Done = Mapping[str, Outcome]
 
 @dataclass(frozen=True)
 class System:
-    """One way to answer a question. Two systems of one name and fingerprint answer alike."""
+    """One way to answer a question. Two systems of one name and fingerprint answer alike.
+
+    One that `leads` is asked before those that do not: they may be fitted to what it made of the question.
+    """
 
     name: str
     solve: Callable[[Question, Done], Awaitable[Outcome]]
     fingerprint: str = ""
+    leads: bool = False
 
     async def __call__(self, question: Question, done: Done | None = None) -> Outcome:
         """Answer the question.

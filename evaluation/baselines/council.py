@@ -27,7 +27,7 @@ def council(entrant: Entrant, trial: Trial) -> Sequence[System]:
             verdict=verdict.model_copy(update={"scores": {}}),  # n x n numbers that no report reads
         )
 
-    return [System(council_name(entrant), solve, entrant.fingerprint)]
+    return [System(council_name(entrant), solve, entrant.fingerprint, leads=True)]
 
 
 def council_name(entrant: Entrant) -> str:

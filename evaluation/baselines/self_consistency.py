@@ -6,11 +6,12 @@ as fit into the tokens, read and written, that the council used on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from eot.errors import NoQuorumError
 from eot.types import Question, Reply
-from evaluation.alone import ask_all, elect, sample_prompt, samples, slowest, spent
+from evaluation.alone import elect, samples, slowest, spent
 from evaluation.baselines.council import calls_in, exchange_of
 from evaluation.systems import Done, Entrant, Outcome, System, Trial
 
@@ -41,18 +42,28 @@ def self_consistency_by_tokens(entrant: Entrant, trial: Trial) -> Sequence[Syste
 
 
 async def _fitting(entrant: Entrant, question: Question, trial: Trial, allowance: int) -> list[Reply]:
-    """The longest run of first samples whose tokens fit. A sample that turns out too long was paid for, not used."""
-    agent, drawn, used = entrant.strongest, list[Reply](), 0
-    while len(drawn) < MAX_SAMPLES:
+    """The longest run of first samples whose tokens fit.
+
+    As many are drawn at once as would fit if none were longer than the longest so far. One that turns out too long
+    was paid for, and is not used.
+    """
+    drawn = await samples(entrant.strongest, question, trial, 1)
+    while (used := spent(drawn).tokens) < allowance and len(drawn) < MAX_SAMPLES:
         # All samples read the same prompt: when that alone is too much, no call is wasted on finding out.
-        if drawn and used + drawn[0].usage.input_tokens >= allowance:
+        if used + drawn[0].usage.input_tokens >= allowance:
             break
-        (reply,) = await ask_all([(agent, sample_prompt(question, agent.name, trial, len(drawn)))])
-        if drawn and used + reply.usage.tokens > allowance:
-            break
-        drawn.append(reply)
-        used += reply.usage.tokens
+        room = (allowance - used) // max(1, *(reply.usage.tokens for reply in drawn))
+        count = min(len(drawn) + max(1, room), MAX_SAMPLES)
+        more = await samples(entrant.strongest, question, trial, count)
+        fitting = [reply for reply, total in zip(more, _running(more), strict=True) if total <= allowance]
+        if len(fitting) < len(more):
+            return fitting or more[:1]
+        drawn = more
     return drawn
+
+
+def _running(replies: Sequence[Reply]) -> Iterator[int]:
+    return accumulate(reply.usage.tokens for reply in replies)
 
 
 def _voted(entrant: Entrant, question: Question, replies: Sequence[Reply], allowance: int | None) -> Outcome:
