@@ -1,4 +1,4 @@
-"""Requests that wait are taken together and decoded in a thread; those that come meanwhile form the next batch."""
+"""Requests that wait are taken together and decoded in a thread; those that come meanwhile join them or come next."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Batches(Generic[Asked]):
         self._waiting: list[Asked] = []
         self._running: list[Asked] = []
         self._worker: asyncio.Task[None] | None = None
+        self._between = 0
         self._closed = False
 
     async def told(self, request: Asked, hear: Hear | None, trace: Trace | None = None) -> Generation:
@@ -39,7 +40,23 @@ class Batches(Generic[Asked]):
     async def between(self, work: Callable[[], T]) -> T:
         """Run something else in the thread, when it has ended the batch that it is at."""
         self.refuse_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._between += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._between -= 1
+
+    def more(self, running: int) -> list[Asked]:
+        """Those that may join `running` others in the batch that is being decoded; called by whoever decodes it.
+
+        Nobody does while somebody waits for the batch to end.
+        """
+        if self._between or self._closed:
+            return []
+        joining = self._waiting[: max(0, self._parallel - running)]
+        del self._waiting[: len(joining)]  # whoever is put in meanwhile stands behind them
+        self._running = [*(request for request in self._running if request.wanted()), *joining]
+        return [request for request in joining if request.wanted()]
 
     def refuse_closed(self) -> None:
         if self._closed:
@@ -67,5 +84,5 @@ class Batches(Generic[Asked]):
         try:
             await loop.run_in_executor(self._thread, self._decode, requests)
         except Exception as fault:  # noqa: BLE001  (whatever torch raises, nobody may wait for ever)
-            for request in requests:
+            for request in list(self._running):
                 request.fail(CallError(f"{self._name} failed: {fault}"))

@@ -1,7 +1,8 @@
-"""Batched decoding over a causal LM with a KV cache: every step is one forward pass for all rows.
+"""Continuous batching over a causal LM with a KV cache: every step is one forward pass for all rows.
 
 Axes: B rows of the batch, T tokens so far, V vocabulary. Rows are padded on the left, so that the last column is each
-row's newest token. A finished row leaves the batch and its cache at once. This file knows no text and no event loop.
+row's newest token. A finished row leaves the batch and its cache at once, and others that wait may join in its place
+(Yu et al., OSDI 2022, "Orca"). This file knows no text and no event loop.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as _pad
 
 COLDEST = 1e-4
 """Temperatures below this are as good as greedy, and a division by them would overflow."""
@@ -67,6 +69,37 @@ class Lane:
             logits_to_keep=1,
         ).logits[:, -1]
 
+    @property
+    def joinable(self) -> bool:
+        """Whether another lane's rows can be put beside these: not where a layer keeps less than all it has read."""
+        from transformers.cache_utils import DynamicLayer  # noqa: PLC0415  (seconds)
+
+        return all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+    def spread(self, rows: list[int]) -> None:
+        """Go on with these rows, one and the same as often as it is named."""
+        index = torch.tensor(rows, device=self.mask.device, dtype=torch.long)
+        self.mask = self.mask[index]
+        self.cache.batch_select_indices(index)
+
+    def join(self, other: Lane) -> None:
+        """Put the other's rows below these; both have read all that they were given."""
+        self._trim()
+        longest = max(self.mask.shape[1], other.mask.shape[1])
+        for mine, others in zip(self.cache.layers, other.cache.layers, strict=True):
+            mine.keys = torch.cat([_widened(mine.keys, longest), _widened(others.keys, longest)])
+            mine.values = torch.cat([_widened(mine.values, longest), _widened(others.values, longest)])
+        masks = [_pad(mask, (longest - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
+        self.mask = torch.cat(masks)
+
+    def _trim(self) -> None:
+        """Columns that are padding in every row, left by a longer row that has gone, need not be dragged along."""
+        empty = int(self.mask.any(0).int().argmax())
+        if empty:
+            self.mask = self.mask[:, empty:]
+            for layer in self.cache.layers:
+                layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
+
     def go_on(self, tokens: Tensor, keep: list[int]) -> None:
         """Take each row's next token (B); only the rows at the places `keep` stay."""
         device = self.mask.device
@@ -80,16 +113,62 @@ class Lane:
 
 
 @torch.inference_mode()
-def decode(model: Any, rows: Sequence[Row], pad: int) -> None:
-    """Generate for all rows until none goes on."""
-    alive = list(rows)
-    lane = Lane(model, [row.prompt for row in alive], pad)
-    while alive:
-        logits = lane.logits()  # B V
-        tokens = choose(logits, alive)
-        keep = _hand_over(logits, tokens, alive)
+def decode(model: Any, rows: Sequence[Row], pad: int, more: Callable[[int], Sequence[Row]] | None = None) -> None:
+    """Generate for all rows until none goes on.
+
+    Args:
+        model: a causal LM.
+        rows: those to begin with.
+        pad: the id that fills a row up on the left.
+        more: is told how many rows there are and gives those that shall join them, where the model's cache allows it.
+    """
+    lane, alive, coming = None, list[Row](), list(rows)
+    while coming or alive:
+        logits = [lane.logits()] if lane and alive else []  # each B V
+        if not alive:
+            lane = None
+        for group in _alike(coming, model):
+            fresh, read = _read(model, group, pad)
+            if lane:
+                lane.join(fresh)
+            lane = lane or fresh
+            logits.append(read)
+            alive += group
+        assert lane
+        heads = torch.cat(logits)
+        tokens = choose(heads, alive)
+        keep = _hand_over(heads, tokens, alive)
         lane.go_on(tokens, keep)
         alive = [alive[row] for row in keep]
+        coming = list(more(len(alive))) if more and lane.joinable else []
+
+
+def _alike(rows: Sequence[Row], model: Any) -> list[list[Row]]:
+    """Rows whose prompts are about equally long, so that little padding is read: no more than a third of a group."""
+    if not Lane(model, [[0]], 0).joinable:
+        return [list(rows)] if rows else []
+    groups = list[list[Row]]()
+    for row in sorted(rows, key=lambda row: len(row.prompt)):
+        if not groups or 2 * len(row.prompt) > 3 * len(groups[-1][0].prompt):
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def _read(model: Any, rows: Sequence[Row], pad: int) -> tuple[Lane, Tensor]:
+    """A lane that has read these rows' prompts, and their logits, B V; a prompt that several share is read once."""
+    prompts = list(dict.fromkeys(tuple(row.prompt) for row in rows))
+    lane, place = Lane(model, prompts, pad), {prompt: at for at, prompt in enumerate(prompts)}
+    logits, shared = lane.logits(), [place[tuple(row.prompt)] for row in rows]
+    if len(prompts) == len(rows):
+        return lane, logits
+    lane.spread(shared)
+    return lane, logits[torch.tensor(shared, device=logits.device)]
+
+
+def _widened(kept: Tensor, length: int) -> Tensor:
+    """Keys or values, B heads T D, with zeros before them up to this length; the mask hides them."""
+    return _pad(kept, (0, 0, length - kept.shape[2], 0))
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

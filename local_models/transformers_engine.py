@@ -83,9 +83,12 @@ class TransformersEngine:
         return await self._batches.told(_Request(prompt, sampling, limit, self.text, self.ends), hear)
 
     def _decode(self, requests: Sequence[_Request]) -> None:
-        from local_models.decode import decode  # noqa: PLC0415  (imports torch)
+        from local_models.decode import Row, decode  # noqa: PLC0415  (imports torch)
 
-        decode(self.model, [request.row() for request in requests], self.tokenizer.pad_token_id or 0)
+        def more(running: int) -> list[Row]:
+            return [request.row() for request in self._batches.more(running)]
+
+        decode(self.model, [request.row() for request in requests], self.tokenizer.pad_token_id or 0, more)
 
 
 class _Request(Request[int]):

@@ -110,6 +110,66 @@ def test_a_finished_row_leaves_and_the_others_go_on_unchanged(model):
     assert found == [whole[0][:2], whole[1], whole[2][:6]]
 
 
+@given(first=PROMPTS, later=st.lists(st.tuples(st.integers(1, 14), PROMPTS), max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_rows_that_join_a_running_batch_write_what_they_write_alone(model, first, later):
+    told, step = [], 0
+
+    def row(prompt):
+        told.append((prompt, tokens := []))
+        return Row(prompt, 0.0, 1.0, random.Random(0), lambda t, *_: tokens.append(t) or len(tokens) < len(prompt) + 3)
+
+    def more(running):
+        nonlocal step
+        step += 1
+        return [row(prompt) for at, prompts in later if at == step for prompt in prompts]
+
+    decode(model, [row(prompt) for prompt in first], 0, more)
+    assert [tokens for _, tokens in told] == [
+        tokens_of(model, [prompt], length=len(prompt) + 3)[0] for prompt, _ in told
+    ]
+
+
+def read_sizes(model, prompts):
+    """The shapes of the passes that read these prompts, before any token is written."""
+    shapes = []
+    hook = model.register_forward_hook(
+        lambda _m, _a, kwargs, _o: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        tokens_of(model, prompts, length=1)
+    finally:
+        hook.remove()
+    return shapes
+
+
+def test_a_prompt_that_several_rows_share_is_read_once(model):
+    assert read_sizes(model, [[4, 5, 6]] * 3 + [[7, 8, 9]]) == [(2, 3)]
+
+
+def test_prompts_of_unlike_length_are_not_padded_to_the_longest(model):
+    assert read_sizes(model, [[3] * 30, [4] * 4, [5] * 5]) == [(2, 5), (1, 30)]
+
+
+def test_where_a_layer_forgets_nobody_joins_and_all_are_read_together():
+    torch.manual_seed(0)
+    config = transformers.Gemma3TextConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+    )
+    forgetful = transformers.Gemma3ForCausalLM(config).float().eval()
+    prompts = [[3] * 30, [4] * 4]
+    assert read_sizes(forgetful, prompts) == [(2, 30)]
+    assert tokens_of(forgetful, prompts) == [tokens_of(forgetful, [prompt])[0] for prompt in prompts]
+
+
 def test_the_nucleus_is_what_the_definition_says():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(1000, 1)
     draws = torch.arange(1000) / 1000
@@ -134,6 +194,37 @@ async def test_requests_that_come_together_are_one_batch_and_more_wait(engine, m
     assert [one.output_tokens for one in said] == [4] * 5
     assert sizes == [3] * 4 + [2] * 4
     await engine.close()
+
+
+async def test_who_comes_later_does_not_wait_for_the_batch_to_end(engine):
+    long = asyncio.create_task(engine.complete("abc", Sampling(0, max_tokens=70), started := Started()))
+    await started.wait()
+    short = await engine.complete("de", Sampling(0, max_tokens=2))
+    assert short.output_tokens == 2
+    assert not long.done()
+    assert (await long).output_tokens == 70
+    await engine.close()
+
+
+async def test_who_wants_the_model_between_two_batches_is_not_put_off_for_ever(engine):
+    async def talk():
+        while True:
+            await engine.complete("abc", Sampling(0, max_tokens=20))
+
+    talks = [asyncio.create_task(talk()) for _ in range(5)]
+    async with asyncio.timeout(20):
+        assert await engine.between(lambda model, _: model) is engine.model
+    for one in talks:
+        one.cancel()
+    await asyncio.gather(*talks, return_exceptions=True)
+    await engine.close()
+
+
+class Started(asyncio.Event):
+    """Set by the first piece of text."""
+
+    def __call__(self, _piece):
+        self.set()
 
 
 async def test_each_request_has_its_own_sampling_stop_and_length(engine):
