@@ -1,6 +1,8 @@
 """Depth up-scaling: maps, checkpoints that plain transformers loads, and the plan, on small random models."""
 
+import errno
 import json
+import os
 import resource
 
 import pytest
@@ -150,6 +152,18 @@ def test_large_checkpoints_are_written_in_shards_that_transformers_reads(tmp_pat
     built = build([tmp_path / "base"], [Layer(at) for at in range(6)], tmp_path / "graft")
     assert len(list(built.folder.glob("model-*.safetensors"))) > 2
     torch.testing.assert_close(logits(loaded(built.folder)), logits(base), atol=0, rtol=0)
+
+
+def test_where_the_kernel_cannot_copy_between_two_files_the_bytes_are_the_same(tmp_path, monkeypatch):
+    made("llama", tmp_path / "base")
+    quick = build([tmp_path / "base"], depth_upscaled(6, 2), tmp_path / "quick").folder
+
+    def refuses(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", refuses)
+    plain = build([tmp_path / "base"], depth_upscaled(6, 2), tmp_path / "plain").folder
+    assert (plain / "model.safetensors").read_bytes() == (quick / "model.safetensors").read_bytes()
 
 
 def test_what_is_there_is_not_overwritten_and_a_full_disk_leaves_nothing_half_made(tmp_path):
