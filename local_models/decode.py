@@ -8,8 +8,9 @@ row's newest token. A finished row leaves the batch and its cache at once, and o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,10 @@ from torch.nn.functional import pad as _pad
 
 COLDEST = 1e-4
 """Temperatures below this are as good as greedy, and a division by them would overflow."""
+
+
+SHORTEST_STEM = 32
+"""Tokens that prompts must share to have them read once: below, another pass of the model costs more."""
 
 
 class Sampled(Protocol):
@@ -82,6 +87,11 @@ class Lane:
         self.mask = self.mask[index]
         self.cache.batch_select_indices(index)
 
+    def read_on(self, prompts: Sequence[Sequence[int]], pad: int) -> None:
+        """Give each row more to read at once, of unlike lengths: the padding then lies in the middle."""
+        self.ids, mask = left_padded(prompts, pad, self.mask.device)
+        self.mask = torch.cat([self.mask, mask], dim=1)
+
     def join(self, other: Lane) -> None:
         """Put the other's rows below these; both have read all that they were given."""
         self._trim()
@@ -127,8 +137,7 @@ def decode(model: Any, rows: Sequence[Row], pad: int, more: Callable[[int], Sequ
         logits = [lane.logits()] if lane and alive else []  # each B V
         if not alive:
             lane = None
-        for group in _alike(coming, model):
-            fresh, read = _read(model, group, pad)
+        for fresh, read, group in (parts for rows in _alike(coming, model) for parts in _read(model, rows, pad)):
             if lane:
                 lane.join(fresh)
             lane = lane or fresh
@@ -155,15 +164,57 @@ def _alike(rows: Sequence[Row], model: Any) -> list[list[Row]]:
     return groups
 
 
-def _read(model: Any, rows: Sequence[Row], pad: int) -> tuple[Lane, Tensor]:
-    """A lane that has read these rows' prompts, and their logits, B V; a prompt that several share is read once."""
-    prompts = list(dict.fromkeys(tuple(row.prompt) for row in rows))
-    lane, place = Lane(model, prompts, pad), {prompt: at for at, prompt in enumerate(prompts)}
-    logits, shared = lane.logits(), [place[tuple(row.prompt)] for row in rows]
-    if len(prompts) == len(rows):
-        return lane, logits
-    lane.spread(shared)
-    return lane, logits[torch.tensor(shared, device=logits.device)]
+def _read(model: Any, rows: Sequence[Row], pad: int) -> Iterator[tuple[Lane, Tensor, list[Row]]]:
+    """Lanes that have read these rows' prompts, their logits, B V, and their rows.
+
+    What several prompts begin with is read once: agents on one model share the question, samples the whole prompt.
+    """
+    asked: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        asked.setdefault(tuple(row.prompt), []).append(row)
+    alone, together = _by_stem(list(asked), model)
+    if together:
+        lane = Lane(model, list(together), pad)
+        lane.logits()
+        lane.spread([at for at, prompts in enumerate(together.values()) for _ in prompts])
+        lane.read_on([prompt[len(stem) :] for stem, prompts in together.items() for prompt in prompts], pad)
+        yield _spread(lane, [asked[prompt] for prompts in together.values() for prompt in prompts])
+    if alone:
+        yield _spread(Lane(model, alone, pad), [asked[prompt] for prompt in alone])
+
+
+def _spread(lane: Lane, rows: Sequence[Sequence[Row]]) -> tuple[Lane, Tensor, list[Row]]:
+    """Read on, then give each prompt's place to all the rows that have it."""
+    logits, places = lane.logits(), [at for at, sharing in enumerate(rows) for _ in sharing]
+    if len(places) > len(rows):
+        lane.spread(places)
+        logits = logits[torch.tensor(places, device=logits.device)]
+    return lane, logits, [row for sharing in rows for row in sharing]
+
+
+Prompt = tuple[int, ...]
+
+
+def _by_stem(prompts: list[Prompt], model: Any) -> tuple[list[Prompt], dict[Prompt, list[Prompt]]]:
+    """Prompts that begin as no other does, and the others by their longest common beginning, which is no whole one."""
+    if len(prompts) == 1 or not Lane(model, [[0]], 0).joinable:
+        return prompts, {}
+    alike: dict[Prompt, list[Prompt]] = {}
+    for prompt in prompts:
+        alike.setdefault(prompt[:SHORTEST_STEM], []).append(prompt)
+    alone, together = list[Prompt](), dict[Prompt, list[Prompt]]()
+    for beginning, sharing in alike.items():
+        stem = _common(min(sharing), max(sharing))
+        if len(sharing) == 1 or len(beginning) < SHORTEST_STEM or len(stem) < SHORTEST_STEM:
+            alone += sharing
+        else:
+            together[stem] = sharing
+    return alone, together
+
+
+def _common(one: Prompt, other: Prompt) -> Prompt:
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return one[: min(sum(1 for _ in same), len(one) - 1, len(other) - 1)]
 
 
 def _widened(kept: Tensor, length: int) -> Tensor:

@@ -147,6 +147,26 @@ def test_a_prompt_that_several_rows_share_is_read_once(model):
     assert read_sizes(model, [[4, 5, 6]] * 3 + [[7, 8, 9]]) == [(2, 3)]
 
 
+STEMMED = st.lists(
+    st.tuples(st.sampled_from([[9] * 32, [9] * 31 + [8], [7] * 40]), st.lists(st.integers(1, 63), max_size=12)),
+    min_size=2,
+    max_size=6,
+)
+
+
+@given(parts=STEMMED)
+@settings(max_examples=25, deadline=None)
+def test_prompts_that_begin_alike_write_what_they_write_alone(model, parts):
+    prompts = [stem + rest for stem, rest in parts]
+    assert tokens_of(model, prompts) == [tokens_of(model, [prompt])[0] for prompt in prompts]
+
+
+def test_what_prompts_begin_with_is_read_once(model):
+    stem = list(range(1, 41))
+    prompts = [[*stem, 50, 51, 52], [*stem, 50, 53], [*stem, 54], [6] * 44, [*stem, 54]]
+    assert read_sizes(model, prompts) == [(1, 40), (3, 3), (1, 44)]
+
+
 def test_prompts_of_unlike_length_are_not_padded_to_the_longest(model):
     assert read_sizes(model, [[3] * 30, [4] * 4, [5] * 5]) == [(2, 5), (1, 30)]
 
