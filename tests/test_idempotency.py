@@ -50,6 +50,16 @@ def test_the_same_request_is_answered_the_same_and_paid_once(asked):
     assert len(asked.llm.bodies) == 2
 
 
+def test_a_replay_says_where_the_run_is(asked):
+    def begin():
+        body = {"question": "What is 3 + 4?", "council": {"agents": ["one"]}}
+        return httpx.post(f"{asked.served.url}/v1/runs", json=body, headers={"idempotency-key": "k"})
+
+    first, again = begin(), begin()
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.headers["location"] == first.headers["location"] == f"/v1/runs/{first.json()['id']}"
+
+
 def test_without_the_header_nothing_is_kept(asked):
     assert asked(None).json()["id"] != asked(None).json()["id"]
 

@@ -31,7 +31,7 @@ _KEPT = 24 * 3600.0
 _LONGEST_KEY = 255
 _LARGEST_ANSWER = 4 << 20
 _FILES = "/v1/files"
-_TOLD = ("content-type", "cache-control", "x-accel-buffering")
+_TOLD = ("content-type", "cache-control", "x-accel-buffering", "location")
 _FAILED_MIDWAY = re.compile(rb'^(?:data: \{"error":|event: (?:error|response\.failed)$)', re.MULTILINE)
 """How a stream that broke tells it, after a status of 200."""
 
