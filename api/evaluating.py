@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Evaluating:
     learn_weights: Path | None = None
 
 
+EVERY_SECONDS = 60.0
+"""How often a log is told how far it is."""
 # A terminal has room for these columns of a report's tables; the page has them all.
 _SCORES = tuple(
     SCORED.index(name) for name in ("system", "right %", "95 %", "calls", "tokens in", "tokens out", "$", "s")
@@ -174,11 +177,11 @@ def _print_of(text: str) -> str:
 
 
 @contextmanager
-def _watched() -> Iterator[Watch | None]:
-    """A bar with what is spent and what time is left, on a terminal; nothing where the output is piped."""
+def _watched() -> Iterator[Watch]:
+    """A bar with what is spent and what time is left, on a terminal; in a log the same as a line now and then."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield _lines(console)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as bar:
@@ -188,6 +191,18 @@ def _watched() -> Iterator[Watch | None]:
             bar.update(task, completed=step.done, total=step.total, description=_progress(step))
 
         yield watch
+
+
+def _lines(console: Console) -> Watch:
+    told = time.monotonic()
+
+    def watch(step: Step) -> None:
+        nonlocal told
+        if time.monotonic() - told >= EVERY_SECONDS:
+            told = time.monotonic()
+            console.print(f"{step.done:,} of {step.total:,} results · {_progress(step)}", soft_wrap=True, markup=False)
+
+    return watch
 
 
 def _progress(step: Step) -> str:

@@ -2,9 +2,15 @@
 
 import json
 import sqlite3
+from io import StringIO
 
 import pytest
 from command import eot, scripted
+from rich.console import Console
+
+from api import evaluating
+from eot.types import Usage
+from evaluation import Progress
 
 
 def says(answer):
@@ -32,6 +38,16 @@ def test_a_live_evaluation_prints_tables_and_lays_down_its_folder(folder):
         assert said in ran.stdout
     names = {path.name for path in (folder / "found").iterdir()}
     assert names >= {"results.jsonl", "report.json", "report.html", "front.png"}
+
+
+def test_a_log_is_told_how_far_it_is_now_and_then_and_not_at_each_step(monkeypatch):
+    log = StringIO()
+    watch = evaluating._lines(Console(file=log))
+    watch(Progress(done=1, total=6960))
+    assert log.getvalue() == ""
+    monkeypatch.setattr(evaluating, "EVERY_SECONDS", 0.0)
+    watch(Progress(done=2, total=6960, failed=1, spent=Usage(calls=3, input_tokens=1000), eta=3700.0))
+    assert log.getvalue() == "2 of 6,960 results · 3 new calls · 1,000 tokens · 0.00 $ · 1 failed · 1 h 01 left\n"
 
 
 def test_the_json_is_the_report_and_a_second_run_with_one_more_baseline_pays_for_that_alone(folder):
