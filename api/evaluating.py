@@ -7,7 +7,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,7 +200,9 @@ def _lines(console: Console) -> Watch:
         nonlocal told
         if time.monotonic() - told >= EVERY_SECONDS:
             told = time.monotonic()
-            console.print(f"{step.done:,} of {step.total:,} results · {_progress(step)}", soft_wrap=True, markup=False)
+            with suppress(OSError):  # nobody reads the log any more: no reason to end what was paid for
+                console.file.write(f"{step.done:,} of {step.total:,} results · {_progress(step)}\n")
+                console.file.flush()
 
     return watch
 

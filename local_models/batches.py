@@ -54,8 +54,10 @@ class Batches(Generic[Asked]):
         if self._between or self._closed:
             return []
         joining = self._waiting[: max(0, self._parallel - running)]
-        del self._waiting[: len(joining)]  # whoever is put in meanwhile stands behind them
+        if not joining:
+            return []
         self._running = [*(request for request in self._running if request.wanted()), *joining]
+        del self._waiting[: len(joining)]  # whoever is put in meanwhile stands behind them
         return [request for request in joining if request.wanted()]
 
     def refuse_closed(self) -> None:

@@ -1,28 +1,26 @@
 """Continuous batching over a causal LM with a KV cache: every step is one forward pass for all rows.
 
-Axes: B rows of the batch, T tokens so far, V vocabulary. Rows are padded on the left, so that the last column is each
-row's newest token. A finished row leaves the batch and its cache at once, and others that wait may join in its place
-(Yu et al., OSDI 2022, "Orca"). This file knows no text and no event loop.
+Axes: B rows of the batch, V vocabulary. A finished row leaves the batch and its cache at once, and others that wait
+may join in its place (Yu et al., OSDI 2022, "Orca"). This file knows no text and no event loop.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad as _pad
+
+from local_models.lane import Lane, joinable
+from local_models.reading import read_apart, read_together
 
 COLDEST = 1e-4
 """Temperatures below this are as good as greedy, and a division by them would overflow."""
-
-
-SHORTEST_STEM = 32
-"""Tokens that prompts must share to have them read once: below, another pass of the model costs more."""
+LIKELIEST = 256
+"""Where the nuclei of all rows are among so many tokens, the rest of the vocabulary need not be sorted."""
 
 
 class Sampled(Protocol):
@@ -38,8 +36,10 @@ class Sampled(Protocol):
 
 @dataclass(eq=False)
 class Row:
-    """One request. `take` is handed (token, logprob, top) and says whether to go on; `wanted` is asked each step.
+    """One request.
 
+    `take` is handed (token, logprob, top) and says whether to go on; `wanted` is asked each step; `fail` is told why
+    the row could not join a batch, which goes on without it.
     Each row draws from its own stream of random numbers: who else is in the batch changes nothing.
     """
 
@@ -49,77 +49,8 @@ class Row:
     draws: random.Random
     take: Callable[[int, float, tuple[tuple[int, float], ...]], bool]
     wanted: Callable[[], bool] = field(default=lambda: True)
+    fail: Callable[[Exception], None] = field(default=lambda _: None)
     top_logprobs: int = 0
-
-
-class Lane:
-    """One model's side of a batch: what it has read lies in its cache, what it is to read next in `ids`."""
-
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad: int) -> None:
-        from transformers import DynamicCache  # noqa: PLC0415  (seconds)
-
-        self.model = model
-        self.ids, self.mask = left_padded(prompts, pad, model.device)
-        self.cache = DynamicCache(config=model.config)
-
-    def logits(self) -> Tensor:
-        """Read on; return the logits of each row's next token, B V."""
-        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -self.ids.shape[1] :]  # B T: padding takes no position
-        return self.model(  # type: ignore[no-any-return]
-            input_ids=self.ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-
-    @property
-    def joinable(self) -> bool:
-        """Whether another lane's rows can be put beside these: not where a layer keeps less than all it has read."""
-        from transformers.cache_utils import DynamicLayer  # noqa: PLC0415  (seconds)
-
-        return all(type(layer) is DynamicLayer for layer in self.cache.layers)
-
-    def spread(self, rows: list[int]) -> None:
-        """Go on with these rows, one and the same as often as it is named."""
-        index = torch.tensor(rows, device=self.mask.device, dtype=torch.long)
-        self.mask = self.mask[index]
-        self.cache.batch_select_indices(index)
-
-    def read_on(self, prompts: Sequence[Sequence[int]], pad: int) -> None:
-        """Give each row more to read at once, of unlike lengths: the padding then lies in the middle."""
-        self.ids, mask = left_padded(prompts, pad, self.mask.device)
-        self.mask = torch.cat([self.mask, mask], dim=1)
-
-    def join(self, other: Lane) -> None:
-        """Put the other's rows below these; both have read all that they were given."""
-        self._trim()
-        longest = max(self.mask.shape[1], other.mask.shape[1])
-        for mine, others in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys = torch.cat([_widened(mine.keys, longest), _widened(others.keys, longest)])
-            mine.values = torch.cat([_widened(mine.values, longest), _widened(others.values, longest)])
-        masks = [_pad(mask, (longest - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
-        self.mask = torch.cat(masks)
-
-    def _trim(self) -> None:
-        """Columns that are padding in every row, left by a longer row that has gone, need not be dragged along."""
-        empty = int(self.mask.any(0).int().argmax())
-        if empty:
-            self.mask = self.mask[:, empty:]
-            for layer in self.cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
-
-    def go_on(self, tokens: Tensor, keep: list[int]) -> None:
-        """Take each row's next token (B); only the rows at the places `keep` stay."""
-        device = self.mask.device
-        if len(keep) < len(tokens):
-            index = torch.tensor(keep, device=device, dtype=torch.long)
-            self.mask = self.mask[index]
-            self.cache.batch_select_indices(index)
-            tokens = tokens[index.to(tokens.device)]
-        self.ids = tokens[:, None].to(device)  # B 1
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(keep), 1)], dim=1)
 
 
 @torch.inference_mode()
@@ -132,102 +63,38 @@ def decode(model: Any, rows: Sequence[Row], pad: int, more: Callable[[int], Sequ
         pad: the id that fills a row up on the left.
         more: is told how many rows there are and gives those that shall join them, where the model's cache allows it.
     """
-    lane, alive, coming = None, list[Row](), list(rows)
-    while coming or alive:
-        logits = [lane.logits()] if lane and alive else []  # each B V
-        if not alive:
-            lane = None
-        for fresh, read, group in (parts for rows in _alike(coming, model) for parts in _read(model, rows, pad)):
-            if lane:
-                lane.join(fresh)
-            lane = lane or fresh
-            logits.append(read)
-            alive += group
-        assert lane
-        heads = torch.cat(logits)
+    apart = joinable(model)
+    lane, heads, alive = _begun(model, rows, pad, apart=apart)
+    while alive:
         tokens = choose(heads, alive)
         keep = _hand_over(heads, tokens, alive)
         lane.go_on(tokens, keep)
         alive = [alive[row] for row in keep]
-        coming = list(more(len(alive))) if more and lane.joinable else []
+        heads = lane.logits() if alive else heads[:0]
+        coming = more(len(alive)) if more and apart else ()
+        if not coming:
+            continue
+        try:
+            fresh, read, joining = _begun(model, coming, pad, apart=apart)
+        except Exception as fault:
+            if not alive:
+                raise
+            for row in coming:  # no memory for them, say: those who are at work need not suffer for it
+                row.fail(fault)
+            continue
+        if alive:
+            lane.join(fresh)
+        lane, heads, alive = lane if alive else fresh, torch.cat([heads, read]), [*alive, *joining]
 
 
-def _alike(rows: Sequence[Row], model: Any) -> list[list[Row]]:
-    """Rows whose prompts are about equally long, so that little padding is read: no more than a third of a group."""
-    if not Lane(model, [[0]], 0).joinable:
-        return [list(rows)] if rows else []
-    groups = list[list[Row]]()
-    for row in sorted(rows, key=lambda row: len(row.prompt)):
-        if not groups or 2 * len(row.prompt) > 3 * len(groups[-1][0].prompt):
-            groups.append([])
-        groups[-1].append(row)
-    return groups
-
-
-def _read(model: Any, rows: Sequence[Row], pad: int) -> Iterator[tuple[Lane, Tensor, list[Row]]]:
-    """Lanes that have read these rows' prompts, their logits, B V, and their rows.
-
-    What several prompts begin with is read once: agents on one model share the question, samples the whole prompt.
-    """
-    asked: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        asked.setdefault(tuple(row.prompt), []).append(row)
-    alone, together = _by_stem(list(asked), model)
-    if together:
-        lane = Lane(model, list(together), pad)
-        lane.logits()
-        lane.spread([at for at, prompts in enumerate(together.values()) for _ in prompts])
-        lane.read_on([prompt[len(stem) :] for stem, prompts in together.items() for prompt in prompts], pad)
-        yield _spread(lane, [asked[prompt] for prompts in together.values() for prompt in prompts])
-    if alone:
-        yield _spread(Lane(model, alone, pad), [asked[prompt] for prompt in alone])
-
-
-def _spread(lane: Lane, rows: Sequence[Sequence[Row]]) -> tuple[Lane, Tensor, list[Row]]:
-    """Read on, then give each prompt's place to all the rows that have it."""
-    logits, places = lane.logits(), [at for at, sharing in enumerate(rows) for _ in sharing]
-    if len(places) > len(rows):
-        lane.spread(places)
-        logits = logits[torch.tensor(places, device=logits.device)]
-    return lane, logits, [row for sharing in rows for row in sharing]
-
-
-Prompt = tuple[int, ...]
-
-
-def _by_stem(prompts: list[Prompt], model: Any) -> tuple[list[Prompt], dict[Prompt, list[Prompt]]]:
-    """Prompts that begin as no other does, and the others by their longest common beginning, which is no whole one."""
-    if len(prompts) == 1 or not Lane(model, [[0]], 0).joinable:
-        return prompts, {}
-    alike: dict[Prompt, list[Prompt]] = {}
-    for prompt in prompts:
-        alike.setdefault(prompt[:SHORTEST_STEM], []).append(prompt)
-    alone, together = list[Prompt](), dict[Prompt, list[Prompt]]()
-    for beginning, sharing in alike.items():
-        stem = _common(min(sharing), max(sharing))
-        if len(sharing) == 1 or len(beginning) < SHORTEST_STEM or len(stem) < SHORTEST_STEM:
-            alone += sharing
-        else:
-            together[stem] = sharing
-    return alone, together
-
-
-def _common(one: Prompt, other: Prompt) -> Prompt:
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-    return one[: min(sum(1 for _ in same), len(one) - 1, len(other) - 1)]
-
-
-def _widened(kept: Tensor, length: int) -> Tensor:
-    """Keys or values, B heads T D, with zeros before them up to this length; the mask hides them."""
-    return _pad(kept, (0, 0, length - kept.shape[2], 0))
-
-
-def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, both B T, T the longest prompt; the mask is 1 where there is a token."""
-    longest = max(map(len, prompts))
-    ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+def _begun(model: Any, rows: Sequence[Row], pad: int, *, apart: bool) -> tuple[Lane, Tensor, list[Row]]:
+    """A lane that has read these rows' prompts, their logits, B V, and the rows in its order."""
+    prompts = [tuple(row.prompt) for row in rows]
+    (lane, logits, order), *others = read_apart(model, prompts, pad) if apart else [read_together(model, prompts, pad)]
+    for other, more, places in others:
+        lane.join(other)
+        logits, order = torch.cat([logits, more]), order + places
+    return lane, logits, [rows[place] for place in order]
 
 
 def choose(logits: Tensor, rows: Sequence[Sampled]) -> Tensor:
@@ -251,7 +118,7 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, draw: Tensor) -> 
     logits B V; temperature, top_p, and draw (uniform in [0, 1)) each B. The nucleus is the smallest set of likeliest
     tokens whose probability reaches top_p; it has at least one token. Returns B.
     """
-    probabilities, order = (logits / temperature[:, None]).softmax(-1).sort(descending=True)  # B V
+    probabilities, order = _descending((logits / temperature[:, None]).softmax(-1), top_p)
     before = probabilities.cumsum(-1) - probabilities  # B V: what is likelier than this token
     probabilities = probabilities.masked_fill(before >= top_p[:, None], 0.0)
     probabilities[:, 0].clamp_(min=torch.finfo(probabilities.dtype).tiny)
@@ -260,6 +127,16 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, draw: Tensor) -> 
     place = torch.searchsorted(cumulative, target, right=True)
     last = (probabilities > 0).sum(-1, keepdim=True) - 1  # rounding may push the target past the nucleus
     return order.gather(-1, place.minimum(last)).squeeze(-1)
+
+
+def _descending(probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+    """B V sorted, and the tokens' ids; only the likeliest where they hold every row's nucleus."""
+    if probabilities.shape[-1] > LIKELIEST:
+        likeliest = probabilities.topk(LIKELIEST)
+        if bool((likeliest.values.sum(-1) > top_p).all()):
+            return likeliest.values, likeliest.indices
+    whole = probabilities.sort(descending=True)
+    return whole.values, whole.indices
 
 
 def _hand_over(logits: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from eot.errors import ContextOverflowError, MissingExtraError
+from eot.errors import CallError, ContextOverflowError, MissingExtraError
 from local_models.batches import Batches
 from local_models.engine import Generation, Hear, Messages, Sampling, TokenLogprob
 from local_models.prompts import chat_ids, text_ids
@@ -80,7 +80,7 @@ class TransformersEngine:
 
     async def _run(self, prompt: list[int], sampling: Sampling, hear: Hear | None) -> Generation:
         limit = min(room(prompt, self.context_tokens, self.name), sampling.max_tokens)
-        return await self._batches.told(_Request(prompt, sampling, limit, self.text, self.ends), hear)
+        return await self._batches.told(_Request(prompt, sampling, limit, self.text, self.ends, self.name), hear)
 
     def _decode(self, requests: Sequence[_Request]) -> None:
         from local_models.decode import Row, decode  # noqa: PLC0415  (imports torch)
@@ -101,9 +101,10 @@ class _Request(Request[int]):
         limit: int,
         text: Callable[[list[int]], str],
         ends: frozenset[int],
+        name: str,
     ) -> None:
         super().__init__(sampling, limit, text, input_tokens=len(prompt))
-        self._prompt, self._text, self._ends = prompt, text, ends
+        self._prompt, self._text, self._ends, self._name = prompt, text, ends, name
 
     def row(self) -> Any:
         from local_models.decode import Row  # noqa: PLC0415  (imports torch)
@@ -115,6 +116,7 @@ class _Request(Request[int]):
             draws=random.Random(self.sampling.seed),  # noqa: S311  (text, not secrets)
             take=self._take,
             wanted=self.wanted,
+            fail=lambda fault: self.fail(CallError(f"{self._name} failed: {fault}")),
             top_logprobs=self.sampling.top_logprobs,
         )
 

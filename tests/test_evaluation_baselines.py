@@ -63,6 +63,7 @@ async def test_self_consistency_by_tokens_is_the_longest_run_of_samples_that_fit
     done = await outcomes(house, "sc-tokens", rules={"rounds": 2})
     ours, allowance = done["sc-tokens:default"], done["council:default"].usage.tokens
     k = ours.details["samples"]
+    assert house.calls["a"] <= 3 + 2 * k  # the council's three, and at most as many again as are used
     drawn = await samples(house.member("a"), QUESTION, TRIAL, k + 1)
     spent = [reply.usage.tokens for reply in drawn]
     assert ours.details["allowance_tokens"] == allowance

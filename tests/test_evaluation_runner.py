@@ -12,7 +12,7 @@ import pytest
 from trials import House, questions, says
 
 from eot.errors import AnswersError, CallError, EotError, InputError
-from evaluation import Outcome, Results, Row, Trial, evaluate, run_systems, systems_of
+from evaluation import Outcome, Results, Row, System, Trial, evaluate, run_systems, systems_of
 from evaluation.runner import fingerprint
 
 LINES = {"a": [says(1)], "b": [says(2)], "c": [says(3)]}
@@ -53,6 +53,27 @@ async def test_another_seed_council_question_or_gold_is_another_result(tmp_path)
         fingerprint(system, reworded, Trial()),
     ]
     assert len(set(prints)) == len(prints)
+
+
+async def test_councils_are_asked_at_once_and_then_all_that_is_fitted_to_them(tmp_path):
+    together, begun = asyncio.Barrier(2), []
+
+    def system(name, leads):
+        async def solve(question, done):
+            begun.append((name, sorted(done)))
+            async with asyncio.timeout(10):
+                await together.wait()
+            return Outcome(answer="1", text=says(1))
+
+        return System(name, solve, leads=leads)
+
+    systems = [system("b", False), system("one", True), system("a", False), system("two", True)]
+    with Results(tmp_path / "results.jsonl") as results:
+        assert await run_systems(questions("1"), systems, results, Trial()) == ""
+        (asked,) = questions("1")
+        rows = [results.find(one.name, asked.question.id, fingerprint(one, asked, Trial())) for one in systems]
+    assert all(row.correct for row in rows)
+    assert sorted(begun) == [("a", ["one", "two"]), ("b", ["one", "two"]), ("one", []), ("two", [])]
 
 
 async def test_the_cap_on_new_calls_ends_it_and_what_there_is_is_reported(tmp_path):

@@ -16,6 +16,8 @@ from local_models.grafting.sources import checkpoint_of
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 planning = pytest.importorskip("local_models.grafting.plan")
+from safetensors.torch import load_file  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 COMMON = {
@@ -156,7 +158,10 @@ def test_large_checkpoints_are_written_in_shards_that_transformers_reads(tmp_pat
 
 def test_where_the_kernel_cannot_copy_between_two_files_the_bytes_are_the_same(tmp_path, monkeypatch):
     made("llama", tmp_path / "base")
+    copied, copy = [], os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", lambda *how: copied.append(copy(*how)) or copied[-1])
     quick = build([tmp_path / "base"], depth_upscaled(6, 2), tmp_path / "quick").folder
+    assert sum(copied) == sum(tensor.numel() * 4 for tensor in load_file(quick / "model.safetensors").values())
 
     def refuses(*_):
         raise OSError(errno.EXDEV, "Invalid cross-device link")

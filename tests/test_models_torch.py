@@ -154,11 +154,27 @@ STEMMED = st.lists(
 )
 
 
-@given(parts=STEMMED)
+@given(parts=STEMMED, later=STEMMED)
 @settings(max_examples=25, deadline=None)
-def test_prompts_that_begin_alike_write_what_they_write_alone(model, parts):
-    prompts = [stem + rest for stem, rest in parts]
-    assert tokens_of(model, prompts) == [tokens_of(model, [prompt])[0] for prompt in prompts]
+def test_prompts_that_begin_alike_write_what_they_write_alone(model, parts, later):
+    prompts, joining = ([stem + rest for stem, rest in some] for some in (parts, later))
+    found = [[] for _ in prompts + joining]
+
+    def row(prompt, into):
+        limit = len(prompt) % 9 + 2
+        return Row(prompt, 0.0, 1.0, random.Random(0), lambda t, *_: into.append(t) or len(into) < limit)
+
+    rows = [row(prompt, into) for prompt, into in zip(prompts + joining, found, strict=True)]
+    waiting = rows[len(prompts) :]
+    decode(model, rows[: len(prompts)], 0, lambda _: [waiting.pop() for _ in waiting[:2]])
+    for one, tokens in zip(rows, found, strict=True):
+        assert tokens == tokens_of(model, [one.prompt], length=len(one.prompt) % 9 + 2)[0]
+
+
+def test_a_head_that_all_share_does_not_hide_the_question_that_some_share(model):
+    head = [7] * 36
+    prompts = [[*head, *range(at, at + 40), other] for at in (1, 20) for other in (61, 62, 63)]
+    assert read_sizes(model, prompts) == [(2, 76), (6, 1)]
 
 
 def test_what_prompts_begin_with_is_read_once(model):
@@ -188,6 +204,10 @@ def test_where_a_layer_forgets_nobody_joins_and_all_are_read_together():
     prompts = [[3] * 30, [4] * 4]
     assert read_sizes(forgetful, prompts) == [(2, 30)]
     assert tokens_of(forgetful, prompts) == [tokens_of(forgetful, [prompt])[0] for prompt in prompts]
+    asked = []
+    row = Row([3, 4], 0.0, 1.0, random.Random(0), lambda *_: False)
+    decode(forgetful, [row], 0, lambda running: asked.append(running) or ())
+    assert asked == []
 
 
 def test_the_nucleus_is_what_the_definition_says():
@@ -232,12 +252,43 @@ async def test_who_wants_the_model_between_two_batches_is_not_put_off_for_ever(e
             await engine.complete("abc", Sampling(0, max_tokens=20))
 
     talks = [asyncio.create_task(talk()) for _ in range(5)]
+    first = asyncio.create_task(engine.complete("abc", Sampling(0, max_tokens=40), started := Started()))
+    await started.wait()
     async with asyncio.timeout(20):
         assert await engine.between(lambda model, _: model) is engine.model
     for one in talks:
         one.cancel()
-    await asyncio.gather(*talks, return_exceptions=True)
+    await asyncio.gather(first, *talks, return_exceptions=True)
     await engine.close()
+
+
+async def test_one_that_cannot_join_fails_alone_and_a_batch_that_fails_fails_for_those_who_joined(engine, model):
+    async def begun(text, tokens=70):
+        task = asyncio.create_task(engine.complete(text, Sampling(0, max_tokens=tokens), started := Started()))
+        await started.wait()
+        return task
+
+    long = await begun("abc")
+    with pytest.raises(CallError, match="tiny failed"):
+        await engine.complete(chr(48 + VOCABULARY), Sampling(0, max_tokens=2))  # no such token
+    assert (await long).output_tokens == 70
+    both = [await begun("abc"), await begun("de")]
+    hook = model.register_forward_pre_hook(lambda *_: 1 / 0)
+    try:
+        failed = await asyncio.gather(*both, return_exceptions=True)
+    finally:
+        hook.remove()
+    assert [type(one) for one in failed] == [CallError, CallError]
+    await engine.close()
+
+
+async def test_a_closed_engine_tells_those_who_joined(engine):
+    first = asyncio.create_task(engine.complete("abc", Sampling(0, max_tokens=70), started := Started()))
+    await started.wait()
+    other = asyncio.create_task(engine.complete("de", Sampling(0, max_tokens=70), joined := Started()))
+    await joined.wait()
+    await engine.close()
+    assert [type(one) for one in await asyncio.gather(first, other, return_exceptions=True)] == [CallError] * 2
 
 
 class Started(asyncio.Event):

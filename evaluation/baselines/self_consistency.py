@@ -44,8 +44,8 @@ def self_consistency_by_tokens(entrant: Entrant, trial: Trial) -> Sequence[Syste
 async def _fitting(entrant: Entrant, question: Question, trial: Trial, allowance: int) -> list[Reply]:
     """The longest run of first samples whose tokens fit.
 
-    As many are drawn at once as would fit if none were longer than the longest so far. One that turns out too long
-    was paid for, and is not used.
+    As many are drawn at once as would fit if none were longer than the longest so far, but no more than there are: what
+    turns out too long was paid for and is not used, and is to be little.
     """
     drawn = await samples(entrant.strongest, question, trial, 1)
     while (used := spent(drawn).tokens) < allowance and len(drawn) < MAX_SAMPLES:
@@ -53,11 +53,11 @@ async def _fitting(entrant: Entrant, question: Question, trial: Trial, allowance
         if used + drawn[0].usage.input_tokens >= allowance:
             break
         room = (allowance - used) // max(1, *(reply.usage.tokens for reply in drawn))
-        count = min(len(drawn) + max(1, room), MAX_SAMPLES)
+        count = min(len(drawn) + max(1, min(room, len(drawn))), MAX_SAMPLES)
         more = await samples(entrant.strongest, question, trial, count)
         fitting = [reply for reply, total in zip(more, _running(more), strict=True) if total <= allowance]
         if len(fitting) < len(more):
-            return fitting or more[:1]
+            return fitting
         drawn = more
     return drawn
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from local_models.decode import Lane, choose
+from local_models.decode import choose
 from local_models.fusion.pool import Pool
 from local_models.fusion.reader import named
 from local_models.fusion.request import FusedRequest
 from local_models.fusion.trace import tell
+from local_models.lane import Lane
 from local_models.transformers_engine import TransformersEngine
 
 

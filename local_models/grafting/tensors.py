@@ -21,7 +21,7 @@ INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 * 2**30
 _LONGEST_HEADER = 100 * 2**20
 _BLOCK = 8 * 2**20
-_NOT_BY_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+_NOT_BY_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO)
 """Two file systems, or one that does not do it: the bytes then come through this process."""
 
 
