@@ -140,7 +140,7 @@ def _descending(probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hand_over(logits: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[int]:
-    """Give each row its token; return the places of the rows that go on."""
+    """Give each row its token; return the places of the rows that go on, as few as can be of them moved."""
     going = []
     for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
         if not row.wanted():
@@ -148,7 +148,8 @@ def _hand_over(logits: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[int]
         logprob, top = _logprobs(logits[place], token, row.top_logprobs)
         if row.take(token, logprob, top):
             going.append(place)
-    return going
+    stay, last = set(going), going[:]
+    return [place if place in stay else last.pop() for place in range(len(going))]
 
 
 def _logprobs(logits: Tensor, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:

@@ -20,9 +20,13 @@ class Lane:
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad: int) -> None:
         from transformers import DynamicCache  # noqa: PLC0415  (seconds)
 
+        from local_models.roomy import RoomyLayer  # noqa: PLC0415
+
         self.model = model
         self.ids, self.mask = left_padded(prompts, pad, model.device)
         self.cache = DynamicCache(config=model.config)
+        if joinable(model):
+            self.cache.layers = [RoomyLayer() for _ in self.cache.layers]
 
     def logits(self) -> Tensor:
         """Read on; return the logits of each row's next token, B V."""
@@ -52,8 +56,7 @@ class Lane:
         self._trim()
         longest = max(self.mask.shape[1], other.mask.shape[1])
         for mine, others in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys = torch.cat([_widened(mine.keys, longest), _widened(others.keys, longest)])
-            mine.values = torch.cat([_widened(mine.values, longest), _widened(others.values, longest)])
+            mine.join(others)
         masks = [_pad(mask, (longest - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
         self.mask = torch.cat(masks)
 
@@ -63,7 +66,7 @@ class Lane:
         if empty:
             self.mask = self.mask[:, empty:]
             for layer in self.cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
+                layer.trim(empty)
 
     def go_on(self, tokens: Tensor, keep: list[int]) -> None:
         """Take each row's next token (B); only the rows at the places `keep` stay."""
@@ -91,8 +94,3 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device
     ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _widened(kept: Tensor, length: int) -> Tensor:
-    """Keys or values, B heads T D, with zeros before them up to this length; the mask hides them."""
-    return _pad(kept, (0, 0, length - kept.shape[2], 0))

@@ -15,6 +15,7 @@ from local_models import Engines, Sampling
 torch = pytest.importorskip("torch", reason="needs the extra eot[torch]")
 transformers = pytest.importorskip("transformers", reason="needs the extra eot[torch]")
 from local_models.decode import Row, decode, sample  # noqa: E402
+from local_models.roomy import RoomyLayer  # noqa: E402
 from local_models.transformers_engine import TransformersEngine  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -96,6 +97,26 @@ def test_our_loop_writes_what_the_library_writes_greedily(model):
     ours = tokens_of(model, [prompt])[0]
     theirs = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0)
     assert ours == theirs[0, len(prompt) :].tolist()
+
+
+def test_a_step_and_a_row_that_leaves_do_not_copy_the_cache():
+    layer = RoomyLayer()
+    keys = torch.randn(3, 2, 5, 4)
+    layer.update(keys, -keys)
+    where = layer.keys.data_ptr()
+    column = torch.randn(3, 2, 1, 4)
+    layer.update(column, -column)
+    layer.batch_select_indices(torch.tensor([2, 1]))
+    whole = torch.cat([keys, column], dim=2)[[2, 1]]
+    assert layer.keys.data_ptr() == where
+    torch.testing.assert_close((layer.keys, layer.values), (whole, -whole), rtol=0, atol=0)
+    other = RoomyLayer()
+    other.update(longer := torch.randn(1, 2, 9, 4), -longer)
+    layer.join(other)
+    assert layer.keys.shape == (3, 2, 9, 4)
+    torch.testing.assert_close(layer.keys[:2, :, 3:], whole, rtol=0, atol=0)
+    torch.testing.assert_close(layer.values[2:], -longer, rtol=0, atol=0)
+    assert layer.keys.isfinite().all()
 
 
 def test_a_finished_row_leaves_and_the_others_go_on_unchanged(model):
