@@ -16,7 +16,7 @@ COLUMNS = 64
 """Columns made ahead: a layer is copied whole once in so many tokens, or in a quarter of its length."""
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values, each B S T D, are a window of larger blocks, which hold only finite numbers."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class RoomyLayer(DynamicLayer):
         self._values: Tensor | None = None
         self._start = self._end = self._rows = 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_more: Any, **_named: Any) -> tuple[Tensor, Tensor]:
         """Append columns; returns all keys and all values, B S T D."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
