@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ _PATIENCE = 10.0
 _LOOK = 0.05
 _TAIL = 8_192
 PROGRESS = "progress"
+_SECRET = re.compile("^EOT_|KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""An agent's `api_key_env` may have any name: whatever sounds like a secret is not handed on."""
 
 
 class Child:
@@ -44,8 +47,7 @@ class Child:
         Raises:
             FileExistsError: it was begun already.
         """
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("EOT_")}
-        kept = {name: value for name, value in kept.items() if not name.endswith(("_API_KEY", "_TOKEN"))}
+        kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         with (
             (self.folder / "alive").open("x") as alive,
             (self.folder / "out").open("wb") as out,

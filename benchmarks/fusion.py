@@ -7,6 +7,7 @@ token, prompts read within the time. Every model must have been pulled.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -174,6 +175,7 @@ async def measure(
                 figures |= await deepen(engines, pairs[part], tokens)
         finally:
             await engines.close()
+        print(f"{part} done: {figures}", file=sys.stderr, flush=True)
     return figures
 
 

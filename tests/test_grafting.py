@@ -117,9 +117,38 @@ def test_the_identity_graft_is_the_base_and_the_expanded_one_reads_as_the_base_d
     base = made(kind, tmp_path / "base")
     same = build([tmp_path / "base"], [Layer(at) for at in range(6)], tmp_path / "same")
     torch.testing.assert_close(logits(loaded(same.folder)), logits(base), atol=0, rtol=0)
-    if kind != "gemma3_text":  # its layers end in a norm with a weight of its own, so zeros stay zeros there too
-        wider = build([tmp_path / "base"], block_expanded(6, 3), tmp_path / "wider")
-        torch.testing.assert_close(logits(loaded(wider.folder)), logits(base), atol=1e-6, rtol=1e-6)
+    wider = build([tmp_path / "base"], block_expanded(6, 3), tmp_path / "wider")
+    torch.testing.assert_close(logits(loaded(wider.folder)), logits(base), atol=1e-6, rtol=1e-6)
+
+
+def test_an_identity_zeroes_the_biases_of_what_a_layer_adds(tmp_path):
+    base = made("llama", tmp_path / "base", attention_bias=True, mlp_bias=True)
+    for name, parameter in base.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    base.save_pretrained(tmp_path / "base")
+    wider = build([tmp_path / "base"], block_expanded(6, 3), tmp_path / "wider")
+    torch.testing.assert_close(logits(loaded(wider.folder)), logits(base), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "older"),
+    [
+        ("gemma3_text", {"sliding_window_pattern": 3}),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 3}),
+        ("qwen2", {"use_sliding_window": False, "max_window_layers": 3}),
+    ],
+)
+def test_kinds_that_a_configuration_leaves_to_the_places_go_with_their_layers(tmp_path, kind, older):
+    made(kind, tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("layer_types")
+    path.write_text(json.dumps(config | older))
+    kinds = transformers.AutoConfig.from_pretrained(tmp_path / "base").layer_types
+    graft = build([tmp_path / "base"], depth_upscaled(6, 1), tmp_path / "graft").folder
+    got = transformers.AutoConfig.from_pretrained(graft).layer_types
+    assert got == [kinds[at] for at in (0, 1, 2, 3, 4, 1, 2, 3, 4, 5)]
 
 
 def test_a_layer_keeps_its_own_kind_of_attention_wherever_it_comes_to_stand(tmp_path):
@@ -138,6 +167,13 @@ def test_two_models_of_one_shape_are_grafted_onto_each_other_and_others_are_refu
     made("llama", tmp_path / "wide", hidden_size=64)
     with pytest.raises(InputError, match="hidden_size is 32 in one and 64 in the other"):
         build([tmp_path / "a", tmp_path / "wide"], depth_upscaled(6, 2, second=True), tmp_path / "no")
+    made("llama", tmp_path / "far", rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    with pytest.raises(InputError, match="rope_"):
+        build([tmp_path / "a", tmp_path / "far"], depth_upscaled(6, 2, second=True), tmp_path / "no")
+    made("gemma3_text", tmp_path / "g")
+    made("gemma3_text", tmp_path / "full", layer_types=["full_attention"] * 6)
+    with pytest.raises(InputError, match="layer_types"):
+        build([tmp_path / "g", tmp_path / "full"], depth_upscaled(6, 2, second=True), tmp_path / "no")
 
 
 def test_the_card_says_where_a_graft_comes_from_and_that_it_is_not_healed(tmp_path):

@@ -191,6 +191,7 @@ def test_a_server_that_was_started_again_goes_on_with_its_jobs(tmp_path, stuck):
 def test_a_jobs_process_is_told_no_key_and_no_setting_but_the_home(tmp_path, monkeypatch):
     monkeypatch.setattr("api.child._MAIN", "import json, os; print(json.dumps(dict(os.environ)))")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("my_provider_key", "sk-secret")
     monkeypatch.setenv("EOT_SERVE__STORE", "redis://:secret@127.0.0.1/0")
     child = Child(tmp_path)
     child.begin([], tmp_path / "home")

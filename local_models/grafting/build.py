@@ -19,6 +19,10 @@ from local_models.grafting.tensors import Checkpoint, Tensor, Written, write
 _LAYER = re.compile(r"(.*\.)?(layers)\.(\d+)\.(.+)")
 _OUTPUTS = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
 """What a decoder layer adds to the residual stream comes out of these two: zeroed, the layer is an identity."""
+_BIASES = ("self_attn.o_proj.bias", "mlp.down_proj.bias")
+"""And of these, where it has them."""
+_GEMMA_3_PATTERN, _QWEN_FULL_LAYERS = 6, 28
+"""What transformers takes where the configuration says nothing."""
 _CARRIED = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -99,7 +103,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 def refuse_unlike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     """Raise an InputError that names the first setting in which two models differ, where it shapes their layers."""
     shaping = ("model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
-               "head_dim", "num_hidden_layers", "hidden_act", "rms_norm_eps", "attention_bias")  # fmt: skip
+               "head_dim", "num_hidden_layers", "hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias",
+               "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window",
+               "layer_types")  # fmt: skip
+    ours, theirs = ({**config, "layer_types": layer_types(config)} for config in (ours, theirs))
     for name in shaping:
         if ours.get(name) != theirs.get(name):
             raise InputError(
@@ -119,11 +126,31 @@ def grafted_config(config: Mapping[str, Any], layers: Sequence[Layer]) -> dict[s
     if tied := [name for name in _UNFIT if config.get(name)]:
         raise InputError(f"models with {tied[0]} cannot be grafted: their layers depend on where they stand")
     count = config["num_hidden_layers"]
-    made = dict(config)
-    for name, value in config.items():
+    kinds = layer_types(config)
+    made = dict(config) | ({"layer_types": kinds} if kinds else {})
+    for name, value in list(made.items()):
         if isinstance(value, list) and len(value) == count and name.endswith(("layers", "layer_types")):
             made[name] = [value[layer.index] for layer in layers]
     return made | {"num_hidden_layers": len(layers)}
+
+
+def layer_types(config: Mapping[str, Any]) -> list[str] | None:
+    """Each layer's kind of attention; None where all are of one kind.
+
+    Older configurations name none: transformers then derives a layer's kind from its place, which copying changes.
+    """
+    if named := config.get("layer_types"):
+        return list(named)
+    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern")
+    if not pattern and str(config.get("model_type", "")).startswith("gemma3"):
+        pattern = _GEMMA_3_PATTERN
+    places = range(config["num_hidden_layers"])
+    if pattern:
+        return ["full_attention" if (at + 1) % pattern == 0 else "sliding_attention" for at in places]
+    if config.get("use_sliding_window") and config.get("sliding_window"):  # Qwen 2 and 3
+        first = config.get("max_window_layers", _QWEN_FULL_LAYERS)
+        return ["sliding_attention" if at >= first else "full_attention" for at in places]
+    return None
 
 
 def _written(models: Sequence[Path], layers: Sequence[Layer], folder: Path) -> tuple[int, int]:
@@ -151,7 +178,7 @@ def _plan(opened: Sequence[Checkpoint], layers: Sequence[Layer]) -> Iterator[Wri
             )
         for rest, tensor in found.items():
             prefix = _prefix(tensor.name)
-            zero = layer.identity and rest in _OUTPUTS
+            zero = layer.identity and rest in _OUTPUTS + _BIASES
             yield Written(f"{prefix}layers.{place}.{rest}", tensor, None if zero else source)
 
 

@@ -66,7 +66,7 @@ def _card(source: Path, folder: Path, told: Mapping[str, Any], name: str) -> Non
     digest = hashlib.sha256((source / "config.json").read_bytes()).hexdigest()
     lineage = [*before, {"config_sha256": digest, **told}]
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    if (graft := folder / "graft.json").is_file():
+    if told["stage"] == "heal" and (graft := folder / "graft.json").is_file():
         healed = json.loads(graft.read_text(encoding="utf-8")) | {"healed": True}
         graft.write_text(json.dumps(healed, indent=2), encoding="utf-8")
     steps = "\n".join(
