@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from eot.errors import CallError
+from eot.errors import CallError, EotError
 from local_models.fusion.reader import FullError
 from local_models.fusion.request import FusedRequest
 from local_models.fusion.trace import FusedLogprob
@@ -36,6 +36,11 @@ def _takes_one(request: FusedRequest, steps: Iterator[Step]) -> bool:
         step = next(steps, None)
     except CallError as fault:
         request.fail(fault)
+        return False
+    except (
+        EotError
+    ) as fault:  # a member has no token for what was written, say: that is one reply's end, not all replies'
+        request.fail(CallError(str(fault)))
         return False
     except FullError:
         step = None
