@@ -287,6 +287,24 @@ async def test_a_member_without_numbers_is_dropped_wherever_it_sits(trio, method
         await fused([sick, sick], method).complete("the cat", Sampling())
 
 
+async def test_a_reply_that_a_member_cannot_write_on_with_ends_alone(trio, monkeypatch):
+    write, stuck = Follower.write, []
+
+    def refuses(follower, piece):
+        stuck.append(follower)
+        if follower is stuck[0]:
+            raise InputError("b has no token for byte 7")
+        write(follower, piece)
+
+    monkeypatch.setattr(Follower, "write", refuses)
+    both = fused(trio[:2], "unite")
+    asked = [both.complete(text, Sampling(0, max_tokens=10)) for text in ("the cat", "a dog")]
+    told, other = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(told, CallError)
+    assert str(told) == "b has no token for byte 7"
+    assert other.output_tokens == 10
+
+
 async def test_a_reply_ends_where_the_members_end_it(trio):
     """Both lean to their end token once the reply is long enough; one alone does not carry it."""
 
