@@ -30,7 +30,7 @@ _PATIENCE = 10.0
 _LOOK = 0.05
 _TAIL = 8_192
 PROGRESS = "progress"
-_SECRET = re.compile("^EOT_|KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_SECRET = re.compile("^EOT_|(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
 """An agent's `api_key_env` may have any name: whatever sounds like a secret is not handed on."""
 
 

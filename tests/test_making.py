@@ -192,10 +192,12 @@ def test_a_jobs_process_is_told_no_key_and_no_setting_but_the_home(tmp_path, mon
     monkeypatch.setattr("api.child._MAIN", "import json, os; print(json.dumps(dict(os.environ)))")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("my_provider_key", "sk-secret")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setenv("EOT_SERVE__STORE", "redis://:secret@127.0.0.1/0")
     child = Child(tmp_path)
     child.begin([], tmp_path / "home")
     while child.alive:
         time.sleep(0.02)
     assert "secret" not in json.dumps(child.result)
+    assert child.result["TOKENIZERS_PARALLELISM"] == "false"
     assert child.result["EOT_HOME"] == str(tmp_path / "home")

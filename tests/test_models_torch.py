@@ -21,6 +21,14 @@ from local_models.transformers_engine import TransformersEngine  # noqa: E402
 pytestmark = pytest.mark.torch
 VOCABULARY = 64
 NEVER = 10**6
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +36,7 @@ def model():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=96,
         initializer_range=0.5,  # wide, so that greedy choices differ from token to token
         eos_token_id=NEVER,
@@ -117,6 +120,15 @@ def test_a_step_and_a_row_that_leaves_do_not_copy_the_cache():
     torch.testing.assert_close(layer.keys[:2, :, 3:], whole, rtol=0, atol=0)
     torch.testing.assert_close(layer.values[2:], -longer, rtol=0, atol=0)
     assert layer.keys.isfinite().all()
+
+
+def test_keys_and_values_of_the_cache_may_be_of_different_widths():
+    layer, other = RoomyLayer(), RoomyLayer()
+    keys, values = torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 4)  # as in DeepSeek's latent attention
+    layer.update(keys, values)
+    other.update(keys[:1], values[:1])
+    layer.join(other)
+    torch.testing.assert_close((layer.keys, layer.values), (keys[[0, 1, 0]], values[[0, 1, 0]]), rtol=0, atol=0)
 
 
 def test_a_finished_row_leaves_and_the_others_go_on_unchanged(model):
@@ -211,12 +223,7 @@ def test_prompts_of_unlike_length_are_not_padded_to_the_longest(model):
 def test_where_a_layer_forgets_nobody_joins_and_all_are_read_together():
     torch.manual_seed(0)
     config = transformers.Gemma3TextConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         head_dim=8,
         sliding_window=8,
         layer_types=["sliding_attention", "full_attention"],
