@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from eot.errors import InputError
-
-_BUSY_SECONDS = 30.0
+from eot.sqlite import connect
 
 _SCHEMA = """
 create table if not exists calls (
@@ -75,14 +73,7 @@ class CallStore:
             InputError: the path is no such file, or cannot be written.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Made before SQLite opens it: the -wal and -shm files beside it then take the same mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("pragma journal_mode = wal")
-            self._connection.execute("pragma synchronous = normal")
+            self._connection = connect(path, synchronous="normal")
             self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as fault:
             raise InputError(f"paid calls cannot be kept in {path}: {fault}; name another file") from fault

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eot.errors import MissingExtraError, WeightsError
+from local_models.once import TRANSFORMERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,11 +72,12 @@ class Embedder:
 
 
 def _load(folder: Path) -> Any:
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # torch takes seconds
-    from transformers.utils import logging  # noqa: PLC0415
-
-    logging.disable_progress_bar()  # the terminal is the caller's
     try:
-        return SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
+        with TRANSFORMERS:
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # torch takes seconds
+            from transformers.utils import logging  # noqa: PLC0415
+
+            logging.disable_progress_bar()  # the terminal is the caller's
+            return SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as fault:
         raise WeightsError(f"{folder} holds no sentence-transformers model that can be loaded: {fault}") from fault

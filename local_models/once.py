@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+TRANSFORMERS = threading.Lock()
+"""Held while transformers loads a model: it imports its parts as it goes, and sets torch's default dtype for all."""
 
 
 class Once(Generic[T]):

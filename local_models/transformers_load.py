@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from eot.errors import WeightsError
+from local_models.once import TRANSFORMERS
 from local_models.weights import converted, digest_of, only_one
 
 
@@ -26,7 +27,8 @@ def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> t
         WeightsError: transformers cannot read it; its reason is named.
     """
     try:
-        model, tokenizer = _read(path, dtype) if path.is_dir() else _read_gguf(path, home, dtype)
+        with TRANSFORMERS:
+            model, tokenizer = _read(path, dtype) if path.is_dir() else _read_gguf(path, home, dtype)
     except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as fault:
         raise WeightsError(f"transformers cannot load {path}: {fault}") from fault
     return model.to(device()).eval(), tokenizer

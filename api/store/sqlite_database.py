@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eot.errors import InputError
+from eot.sqlite import connect
 
 T = TypeVar("T")
 Step = Callable[[sqlite3.Connection], Any]
 
-_BUSY_SECONDS = 30.0
 _GROUP = 256
 
 _SCHEMA = """
@@ -63,11 +62,9 @@ class Database:
             InputError: the path is no such file, or cannot be written.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives -wal and -shm the same mode
-            self._writer = _connect(path)
+            self._writer = connect(path, synchronous="full")
             self._writer.executescript(_SCHEMA)
-            self._reader = _connect(path)
+            self._reader = connect(path, synchronous="full")
         except (OSError, sqlite3.Error) as fault:
             raise InputError(f"the service's store cannot be kept in {path}: {fault}; name another home") from fault
         self._waiting: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
@@ -143,10 +140,3 @@ def _tried(on: sqlite3.Connection, step: Step) -> tuple[Any, Exception | None]:
         return None, fault
     on.execute("release step")
     return value, None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    on = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    on.execute("pragma journal_mode = wal")
-    on.execute("pragma synchronous = full")
-    return on
