@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
+import math
+import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +30,14 @@ if TYPE_CHECKING:
 
 Stage = Literal["heal", "teach", "align"]
 CURVE = "curve"
+_LOCK = "lock"
+_OTHER = {"data": "other data"}
+_PASSED = {
+    "passed_over_lines": "{} lines were passed over",
+    "damaged_files": "{} files have bytes that are no UTF-8",
+    "passed_over_files": "{} files of the folder are no text by their names, and were passed over",
+}
+_log = logging.getLogger(__name__)
 _TOLD = (
     "run",
     "step",
@@ -37,6 +50,7 @@ _TOLD = (
     "held",
     "passed_over_lines",
     "damaged_files",
+    "passed_over_files",
 )
 
 
@@ -44,7 +58,8 @@ _TOLD = (
 class Training:
     """One stage of one model: on which files, how, and where the result goes.
 
-    `control` is a model that is trained on the same, for comparison; it is not kept.
+    `control` is a model that is trained on the same, for comparison; it is not kept. `restart` throws away what an
+    earlier run that was broken off has left.
     """
 
     stage: Stage
@@ -56,40 +71,51 @@ class Training:
     control: str | None = None
     progress: Path | None = None
     beta: float = 0.1
+    restart: bool = False
 
 
 def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
     """Train, from the last checkpoint where there is one, and write the model; then print how the loss went.
 
     Raises:
-        InputError: the data or the recipe cannot be used, or another recipe has begun this model.
+        InputError: the data or the recipe cannot be used, another recipe has begun this model, or another process is
+            at it.
         UnknownNameError, WeightsError, MissingExtraError: the model cannot be had.
         TrainingError, DiskFullError: it broke off.
     """
     home = load(config).home
     out, model = place_of(asked.out, asked.name, home)
     _refuse_without_extra()
+    _one_gpu()
     from local_models.training.processes import processes  # noqa: PLC0415  (torch takes seconds)
 
     main = processes().is_main_process
-    _refuse_one_for_many(processes().num_processes)
     work = out.parent / f".{out.name}.training"
     source = checkpoint_of(asked.model, home)
     control = checkpoint_of(asked.control, home) if asked.control else None
-    if main:
-        _begin(work, asked)
-    tell = _watching(asked, teller(asked.progress) if main else teller(None), terminal=main)
-    curves = {"model": _run(asked, source, work, tell, out)}
-    if control:
-        same = Recipe(**asdict(asked.recipe) | {"steps": curves["model"].steps, "minutes": 0.0})
-        curves["control"] = _run(asked, control, work, tell, None, recipe=same)
-    if main:
-        _end(out, work, curves, asked)
-        _print(curves, out, model, as_json=as_json)
+    data = _digest(asked) if main else ""
+    with _alone(work, out) if main else nullcontext():
+        if main:
+            _begin(work, asked, data)
+        processes().wait_for_everyone()
+        tell = _watching(asked, teller(asked.progress) if main else teller(None), terminal=main)
+        curves = {"model": _run(asked, source, work, tell, out, data=data)}
+        if control:
+            same = replace(asked.recipe, steps=curves["model"].steps, minutes=0.0)
+            curves["control"] = _run(asked, control, work, tell, None, recipe=same)
+        if main:
+            _end(out, work, curves, asked)
+            _print(curves, out, model, as_json=as_json)
 
 
 def _run(
-    asked: Training, source: Path, work: Path, tell: Tell, out: Path | None, recipe: Recipe | None = None
+    asked: Training,
+    source: Path,
+    work: Path,
+    tell: Tell,
+    out: Path | None,
+    recipe: Recipe | None = None,
+    data: str = "",
 ) -> Curve:
     """Train one model, or take what an earlier, broken-off command has already done of it."""
     from local_models.training.finish import write_model  # noqa: PLC0415
@@ -98,7 +124,9 @@ def _run(
     who, recipe = ("control" if out is None else "model"), recipe or asked.recipe
     done = work / f"{who}.json"
     if done.is_file() and (out is None or (work / "made").is_dir()):
-        return Curve(**json.loads(done.read_text(encoding="utf-8")))
+        kept = json.loads(done.read_text(encoding="utf-8"))
+        if not _raised(kept["limits"], (recipe.steps, recipe.minutes)):
+            return Curve(**kept["curve"])
     model, tokenizer, dtype = load_for_training(source)
     step = _stage(asked)
     trainer, fitted = step(model, tokenizer, recipe, work / who, lambda row: tell({"run": who, **row}))
@@ -106,10 +134,16 @@ def _run(
     if trainer.accelerator.is_main_process:
         if out is not None:
             shutil.rmtree(work / "made", ignore_errors=True)
-            write_model(trainer, source, work / "made", _lineage(asked, fitted), dtype, out.name)
-        done.write_text(json.dumps(asdict(curve)), encoding="utf-8")
+            write_model(trainer, source, work / "made", _lineage(asked, fitted, data), dtype, out.name)
+        told = {"limits": (recipe.steps, recipe.minutes), "curve": asdict(curve)}
+        done.write_text(json.dumps(told), encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     return curve
+
+
+def _raised(before: Sequence[float], now: Sequence[float]) -> bool:
+    """Whether a limit of steps or minutes was raised; 0 is none."""
+    return any((was or math.inf) < (is_ or math.inf) for was, is_ in zip(before, now, strict=True))
 
 
 def _stage(asked: Training) -> Callable[..., tuple[Any, Fitted]]:
@@ -127,26 +161,56 @@ def _stage(asked: Training) -> Callable[..., tuple[Any, Fitted]]:
     )
 
 
-def _begin(work: Path, asked: Training) -> None:
-    """A folder for checkpoints; a run that was broken off goes on only as it was begun."""
+def _digest(asked: Training) -> str:
+    """That of the data, so that a run goes on only with what it began with."""
+    from local_models.digests import digest_of_all  # noqa: PLC0415
+    from local_models.training.corpus import files_of  # noqa: PLC0415
+
+    return digest_of_all(files_of(asked.data)[0] if asked.stage == "heal" else asked.data)
+
+
+@contextmanager
+def _alone(work: Path, out: Path) -> Iterator[None]:
+    """The folder of the checkpoints, for one command at a time.
+
+    Raises:
+        InputError: another process has it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise InputError(f"another process is training {out.name}: wait for it, or take another name") from fault
+        yield
+
+
+def _begin(work: Path, asked: Training, data: str) -> None:
+    """A run that was broken off goes on only as it was begun; of one that has no checkpoint yet nothing is kept."""
     asked_for = {
         "stage": asked.stage,
         "model": asked.model,
         "control": asked.control,
-        "data": [path.name for path in asked.data],
+        "data": data,
         "beta": asked.beta,
         **asdict(asked.recipe),
     }
     file = work / "asked.json"
-    if file.is_file():
+    if asked.restart or not (any(work.glob("*/checkpoint-*/whole")) or (work / "model.json").is_file()):
+        for old in work.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.name != _LOCK:
+                old.unlink()
+    elif file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         longer = {"steps", "minutes"}  # may be raised: what was done stands
         if other := [key for key in asked_for if key not in longer and before.get(key) != asked_for[key]]:
+            was = "" if other[0] == "data" else f" ({before.get(other[0])})"
             raise InputError(
-                f"{work} holds a run that was begun with another {other[0]} ({before.get(other[0])}): "
-                "say the same to go on with it, or delete the folder"
+                f"a run of this name was broken off that had begun with {_OTHER.get(other[0], f'another {other[0]}')}"
+                f"{was}: say the same to go on with it, or --restart to throw away its checkpoints"
             )
-    work.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asked_for), encoding="utf-8")
 
 
@@ -160,11 +224,11 @@ def _end(out: Path, work: Path, curves: Mapping[str, Curve], asked: Training) ->
     shutil.rmtree(work)
 
 
-def _lineage(asked: Training, fitted: Fitted) -> dict[str, Any]:
+def _lineage(asked: Training, fitted: Fitted, data: str) -> dict[str, Any]:
     names = ", ".join(path.name for path in asked.data)
     recipe = {key: value for key, value in asdict(asked.recipe).items() if key not in ("steps", "minutes")}
-    told = {"source": Path(asked.model).name, "stage": asked.stage, "data": names, "steps": fitted.steps}
-    return told | {"seconds": round(fitted.seconds)} | recipe
+    told = {"source": Path(asked.model).name, "stage": asked.stage, "data": names, "data_sha256": data}
+    return told | {"steps": fitted.steps} | {"seconds": round(fitted.seconds)} | recipe
 
 
 def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
@@ -176,9 +240,8 @@ def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
         tell(now)
         if terminal and console.is_terminal and "eval_loss" in row:
             console.print(f"{row['run']}, step {row['step']}: held-out loss {row['eval_loss']:.3f}", style="dim")
-        elif terminal and row.get("passed_over_lines", 0) + row.get("damaged_files", 0):
-            said = f"{row['passed_over_lines']} lines were passed over"
-            console.print(f"{said}, {row.get('damaged_files', 0)} files have bytes that are no UTF-8", style="yellow")
+        elif terminal and (said := [words.format(row[key]) for key, words in _PASSED.items() if row.get(key)]):
+            console.print(", ".join(said), style="yellow")
 
     return watch
 
@@ -194,14 +257,16 @@ def _print(curves: Mapping[str, Curve], out: Path, model: str, *, as_json: bool)
     console.print(f'{out}: an agent asks it with model = "{model}"; {CURVE}.png and {CURVE}.json lie in it')
 
 
-def _refuse_one_for_many(count: int) -> None:
+def _one_gpu() -> None:
+    """A process that no launcher began takes the first GPU: trl would spread it over all, slower than it should be."""
+    if "WORLD_SIZE" in os.environ:
+        return
     import torch  # noqa: PLC0415  (takes seconds)
 
-    if count == 1 and (seen := torch.cuda.device_count()) > 1:
-        raise InputError(
-            f"{seen} GPUs are there for one process: set CUDA_VISIBLE_DEVICES=0, or let each have its own with "
-            f"`accelerate launch --multi_gpu --num_processes {seen} $(command -v eot) models graft ...`"
-        )
+    if (seen := torch.cuda.device_count()) > 1:  # asks the driver: no GPU is taken yet
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        launched = f"accelerate launch --multi_gpu --num_processes {seen} $(command -v eot) models graft ..."
+        _log.warning("one of %d GPUs is used; for all of them: %s", seen, launched)
 
 
 def _refuse_without_extra() -> None:

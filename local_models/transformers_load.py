@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from eot.errors import WeightsError
+from local_models.digests import digest_of
 from local_models.once import TRANSFORMERS
-from local_models.weights import converted, digest_of, only_one
+from local_models.weights import converted, only_one
 
 
 def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Any]:

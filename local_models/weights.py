@@ -7,7 +7,6 @@ its digest was last computed, so that a start need not read a gigabyte again.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from eot.errors import DigestError, UnknownNameError, WeightsError
 from local_models.built import all_built, built
 from local_models.catalogue import CATALOGUE, Model, find, own_path
+from local_models.digests import digest_of
 
 _LOCK = ".lock"
 _log = logging.getLogger(__name__)
@@ -110,11 +110,6 @@ def _empty(folder: Path) -> int:
             elif path.name != _LOCK:  # another process may wait on it
                 path.unlink()
     return freed
-
-
-def digest_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def refuse_wrong(file: Path, model: Model, digest: str) -> None:

@@ -21,6 +21,7 @@ Length = Annotated[int, typer.Option(min=2, help="Tokens of a row.")]
 Warmup = Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises.")]
 Seed = Annotated[int, typer.Option(min=0)]
 Every = Annotated[int, typer.Option(min=1, help="Steps between two looks at the held-out loss, and two checkpoints.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run that broke off has left.")]
 Held = Annotated[int, typer.Option(min=1, help="Rows that are held out to measure with, at most.")]
 
 
@@ -42,6 +43,7 @@ def heal(
     seed: Seed = 0,
     every: Every = 20,
     held: Held = 16,
+    restart: Restart = False,
     config: Config = None,
     as_json: Json = False,
     progress: Progress = None,
@@ -53,7 +55,7 @@ def heal(
     steps = steps or -(-tokens // (batch * gather * length))
     rate = learning_rate or (2e-4 if lora else 5e-5)
     recipe = Recipe(steps, minutes, lora, rate, batch, gather, length, warmup, seed, every, every, held)
-    asked = Training("heal", model, paths_of(corpus), recipe, out, name, control, progress)
+    asked = Training("heal", model, paths_of(corpus), recipe, out, name, control, progress, restart=restart)
     train(asked, config, as_json=as_json)
 
 
@@ -74,6 +76,7 @@ def teach(
     seed: Seed = 0,
     every: Every = 20,
     held: Held = 64,
+    restart: Restart = False,
     config: Config = None,
     as_json: Json = False,
     progress: Progress = None,
@@ -84,7 +87,7 @@ def teach(
 
     rate = learning_rate or (2e-4 if lora else 2e-5)
     recipe = Recipe(steps, minutes, lora, rate, batch, gather, length, warmup, seed, every, every, held)
-    asked = Training("teach", model, paths_of(examples), recipe, out, name, control, progress)
+    asked = Training("teach", model, paths_of(examples), recipe, out, name, control, progress, restart=restart)
     train(asked, config, as_json=as_json)
 
 
@@ -105,6 +108,7 @@ def align(
     seed: Seed = 0,
     every: Every = 20,
     held: Held = 64,
+    restart: Restart = False,
     config: Config = None,
     as_json: Json = False,
     progress: Progress = None,
@@ -115,5 +119,5 @@ def align(
 
     rate = learning_rate or (1e-5 if lora else 1e-6)
     recipe = Recipe(steps, minutes, lora, rate, batch, gather, length, warmup, seed, every, every, held)
-    asked = Training("align", model, paths_of(pairs), recipe, out, name, None, progress, beta)
+    asked = Training("align", model, paths_of(pairs), recipe, out, name, None, progress, beta, restart)
     train(asked, config, as_json=as_json)

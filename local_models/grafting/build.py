@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eot.errors import InputError, WeightsError
+from local_models.digests import digest_of, weights_digests
 from local_models.grafting.layer_map import Layer, said
 from local_models.grafting.tensors import Checkpoint, Tensor, Written, write
 
@@ -70,13 +71,18 @@ def build(models: Sequence[Path], layers: Sequence[Layer], out: Path, names: Seq
     config = grafted_config(configs[0], layers)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as fresh:
+        with (
+            tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as fresh,
+            ThreadPoolExecutor(1) as reader,  # beside the copying, which needs no processor
+        ):
             folder = Path(fresh) / out.name
             folder.mkdir()
+            digests = [reader.submit(weights_digests, path) for path in models]
             parameters, size = _written(models, layers, folder)
             (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             carry(models[0], folder)
-            _card(models, names or [path.name for path in models], layers, folder, parameters)
+            names = names or [path.name for path in models]
+            _card(models, names, [each.result() for each in digests], layers, folder, parameters)
             folder.rename(out)
     except OSError as fault:
         raise WeightsError(
@@ -210,7 +216,14 @@ def carry(source: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _card(models: Sequence[Path], names: Sequence[str], layers: Sequence[Layer], folder: Path, parameters: int) -> None:
+def _card(
+    models: Sequence[Path],
+    names: Sequence[str],
+    digests: Sequence[Sequence[str]],
+    layers: Sequence[Layer],
+    folder: Path,
+    parameters: int,
+) -> None:
     """Where it comes from, for people and for programs."""
     lineage = {
         "method": "depth up-scaling (arXiv 2312.15166)",
@@ -218,8 +231,8 @@ def _card(models: Sequence[Path], names: Sequence[str], layers: Sequence[Layer],
         "layers": len(layers),
         "parameters": parameters,
         "sources": [
-            {"name": name, "config_sha256": _digest(path / "config.json")}
-            for name, path in zip(names, models, strict=True)
+            {"name": name, "config_sha256": digest_of(path / "config.json"), "weights_sha256": weights}
+            for name, path, weights in zip(names, models, digests, strict=True)
         ],
         "healed": False,
     }
@@ -231,7 +244,3 @@ def _card(models: Sequence[Path], names: Sequence[str], layers: Sequence[Layer],
         "The licence is that of its source. Made by eot (depth up-scaling, arXiv 2312.15166).\n",
         encoding="utf-8",
     )
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

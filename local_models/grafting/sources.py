@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from local_models.weights import converted, digest_of, locate
+from local_models.digests import digest_of
+from local_models.weights import converted, locate
 
 
 def checkpoint_of(name: str, home: Path) -> Path:

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
+from local_models.digests import digest_of
 from local_models.grafting.build import CARD, carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.computed import computed
 from local_models.moe.corpora import Corpus
 from local_models.moe.descent import Schedule, Task, Watch, descend
-from local_models.moe.whole import digest, whole
+from local_models.moe.whole import whole
 
 LINEAGE = "branch.json"
 
@@ -89,7 +90,7 @@ def _card(base: Path, called: str, corpus: Corpus, schedule: Schedule, losses: l
         "method": "branch of branch-train-mix (arXiv 2403.07816), feed-forward layers only",
         "domain": corpus.name,
         "corpus": corpus.source,
-        "base": {"name": called, "config_sha256": digest(base / "config.json")},
+        "base": {"name": called, "config_sha256": digest_of(base / "config.json")},
         "schedule": asdict(schedule),
         "tokens": len(losses) * schedule.batch * corpus.taught.shape[1],
         "losses": losses,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eot.errors import InputError
+from local_models.digests import digest_of, weights_digests
 from local_models.grafting.build import CARD
-from local_models.moe.whole import digest
 
 LINEAGE = "moe.json"
 
@@ -24,8 +24,7 @@ class Part:
 
     @classmethod
     def of(cls, folder: Path, name: str) -> Part:
-        weights = tuple(digest(file) for file in sorted(folder.glob("*.safetensors")))
-        return cls(name, digest(folder / "config.json"), weights)
+        return cls(name, digest_of(folder / "config.json"), weights_digests(folder))
 
 
 @dataclass(frozen=True)

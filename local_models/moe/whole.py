@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +29,3 @@ def whole(out: Path) -> Iterator[Path]:
             folder.rename(out)
     except OSError as fault:
         raise WeightsError(f"{out} cannot be written: {fault.strerror or fault}; nothing is left") from fault
-
-
-def digest(file: Path) -> str:
-    """SHA-256 in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

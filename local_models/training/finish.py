@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,9 +12,10 @@ from typing import Any
 import torch
 
 from eot.errors import DiskFullError, InputError
+from local_models.digests import digest_of, weights_digests
 
-LINEAGE, CARD = "training.json", "README.md"
-_CARRIED = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "generation_config.json", "graft.json")
+LINEAGE, CARD, GRAFT = "training.json", "README.md", "graft.json"
+_CARRIED = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "generation_config.json", GRAFT)
 
 
 def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], dtype: torch.dtype, name: str) -> None:
@@ -63,15 +63,25 @@ def _carry(source: Path, folder: Path) -> None:
 
 def _card(source: Path, folder: Path, told: Mapping[str, Any], name: str) -> None:
     before = json.loads((source / LINEAGE).read_text(encoding="utf-8")) if (source / LINEAGE).is_file() else []
-    digest = hashlib.sha256((source / "config.json").read_bytes()).hexdigest()
-    lineage = [*before, {"config_sha256": digest, **told}]
+    digests = {"config_sha256": digest_of(source / "config.json"), "weights_sha256": weights_digests(source)}
+    lineage = [*before, {**told, **digests}]
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    if told["stage"] == "heal" and (graft := folder / "graft.json").is_file():
-        healed = json.loads(graft.read_text(encoding="utf-8")) | {"healed": True}
-        graft.write_text(json.dumps(healed, indent=2), encoding="utf-8")
+    grafted = folder / GRAFT
+    if told["stage"] == "heal" and grafted.is_file():
+        healed = json.loads(grafted.read_text(encoding="utf-8")) | {"healed": True}
+        grafted.write_text(json.dumps(healed, indent=2), encoding="utf-8")
     steps = "\n".join(
         f"- {each['stage']} of {each['source']}: {each['steps']} steps, {each['data']}" for each in lineage
     )
     (folder / CARD).write_text(
-        f"# {name}\n\n{steps}\n\nThe licence is that of its source. Made by eot with trl.\n", encoding="utf-8"
+        f"# {name}\n\n{_grafted(grafted)}{steps}\n\nThe licence is that of its source. Made by eot with trl.\n",
+        encoding="utf-8",
     )
+
+
+def _grafted(file: Path) -> str:
+    """The line of what it was grafted from, if it was."""
+    if not file.is_file():
+        return ""
+    graft = json.loads(file.read_text(encoding="utf-8"))
+    return f"- a graft of {' and '.join(each['name'] for each in graft['sources'])}: layers {graft['map']}\n"

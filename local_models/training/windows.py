@@ -41,8 +41,12 @@ def held_out(files: Sequence[Path], encode: Encode, end: int, length: int, most:
     """
     all_ = windows(pieces(files, Passed()), encode, end, length)
     found = list(islice((window for at, window in enumerate(all_) if at % EVERY == 0), most))
-    if not found or next(windows(pieces(files, Passed()), encode, end, 2 * length), None) is None:
-        raise InputError(f"the corpus has less than two windows of {length} tokens; bring more text, or set --length")
+    passed = Passed()
+    if next(windows(pieces(files, passed), encode, end, 2 * length), None) is None:
+        lines = f' ({passed.lines} lines have none: JSON lines are {{"text": ...}})' if passed.lines else ""
+        raise InputError(
+            f"the corpus has less than two windows of {length} tokens of text{lines}; bring more, or set --length"
+        )
     return found
 
 
