@@ -171,7 +171,19 @@ def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
     console.print(f'an agent asks it with model = "{model}"; heal it first, it is worse than its source')
 
 
-def export_graft(model: str, like: str, out: Path, kind: str, config: Path | None, *, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Exporting:
+    """A model as one GGUF of `kind`; what is no weight comes from the GGUF `like`. To a file, or kept under a name."""
+
+    model: str
+    like: str
+    kind: str
+    out: Path | None = None
+    name: str | None = None
+    progress: Path | None = None
+
+
+def export_graft(asked: Exporting, config: Path | None, *, as_json: bool) -> None:
     """Write a model as one quantised GGUF file.
 
     Raises:
@@ -183,11 +195,16 @@ def export_graft(model: str, like: str, out: Path, kind: str, config: Path | Non
     except ImportError as fault:
         raise MissingExtraError("Exporting a model", "torch") from fault
     home = load(config).home
-    size = export(checkpoint_of(model, home), locate(like, home), out, kind)
+    place, model = place_of(asked.out, asked.name, home)
+    file = place if asked.out else place.with_name(f"{place.name}.gguf")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    teller(asked.progress)({"kind": asked.kind})
+    size = export(checkpoint_of(asked.model, home), locate(asked.like, home), file, asked.kind)
     if as_json:
-        sys.stdout.write(json.dumps({"file": str(out), "bytes": size, "kind": kind}) + "\n")
+        told = {"model": model, "file": str(file), "bytes": size, "kind": asked.kind}
+        sys.stdout.write(json.dumps(told) + "\n")
         return
-    Console().print(f'{out}: {size / 1e6:,.0f} MB; an agent asks it with model = "local/{out}"', soft_wrap=True)
+    Console().print(f'{file}: {size / 1e6:,.0f} MB; an agent asks it with model = "{model}"', soft_wrap=True)
 
 
 def place_of(out: Path | None, name: str | None, home: Path) -> tuple[Path, str]:
@@ -197,12 +214,12 @@ def place_of(out: Path | None, name: str | None, home: Path) -> tuple[Path, str]
         InputError: it is said in no way or in two, or is taken.
     """
     if (out is None) == (name is None):
-        raise InputError("say where the model is to go: --out FOLDER, or --name NAME to keep it in the home")
+        raise InputError("say where the model is to go: --out PATH, or --name NAME to keep it in the home")
     if name is not None:
         return place_for(name, home), f"local/{name}"
     assert out is not None, "one of the two was said"
     if out.exists():
-        raise InputError(f"{out} exists already; name a new folder")
+        raise InputError(f"{out} exists already; name a new one")
     return out, f"local/{out}"
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from api.broken_off import throw_away
 from api.child import PROGRESS, Child
 from api.http.errors import ApiError
 from api.store import STORE_FAULTS, File, Making, Store
@@ -27,12 +29,13 @@ from local_models import place_for
 _log = logging.getLogger(__name__)
 _LOOK = 0.5
 """Seconds between two looks at a process and at its row: that soon it is told how far it is, or is ended."""
+_UNSAFE = re.compile(r"[^a-z0-9_-]+")
 _OVER = ("completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made. `words` follow `eot`; `files` are brought files, by the option that is to name each.
+    """What is to be made. `words` follow `eot`; `files` are brought files, each with the option that is to name it.
 
     An option that ends in = is joined with its file.
 
@@ -43,7 +46,7 @@ class Order:
     action: str
     words: tuple[str, ...]
     request: Mapping[str, Any]
-    files: Mapping[str, File] = field(default_factory=dict)
+    files: Sequence[tuple[str, File]] = ()
     model: str = ""
 
 
@@ -101,7 +104,7 @@ class Makings:
         words = [*order.words, "--json", "--progress", str(folder / PROGRESS)]
         try:
             folder.mkdir(parents=True)
-            for at, (option, file) in enumerate(order.files.items()):
+            for at, (option, file) in enumerate(order.files):
                 path = str(await self._brought(file, folder / f"input-{at}"))
                 words += [option + path] if option.endswith("=") else [option, path]
         except OSError as fault:
@@ -116,6 +119,20 @@ class Makings:
         """End it, wherever it is followed; None where there is nothing to end."""
         return await self._rows.change(id_, partial(_over, status="cancelled"))
 
+    async def forget(self, row: Making) -> None:
+        """End it, and delete its row and its checkpoints; the model stays, if there is one."""
+        await self.cancel(row.id)
+        await self._rows.delete(row.id)
+        if (task := self._followed.get(row.id)) and task is not asyncio.current_task():
+            await asyncio.wait({task})
+        if row.model and not await self._made_by_another(row.model):
+            with suppress(InputError):  # a command is at it
+                await asyncio.to_thread(throw_away, self._home / "built" / row.model)
+
+    async def _made_by_another(self, model: str) -> bool:
+        rows = [await self._rows.load(id_) for id_ in self._followed]
+        return any(row and row.model == model and row.status not in _OVER for row in rows)
+
     async def _refuse_taken(self, model: str) -> None:
         if not model:
             return
@@ -123,12 +140,14 @@ class Makings:
             place_for(model, self._home)
         except InputError as fault:
             raise ApiError(400, str(fault), param="model_name", code="name_taken") from fault
-        rows = [await self._rows.load(id_) for id_ in self._followed]
-        if any(row and row.model == model and row.status not in _OVER for row in rows):
+        if await self._made_by_another(model):
             raise ApiError(409, f"another job is making {model}", param="model_name", code="name_taken")
 
     async def _brought(self, file: File, place: Path) -> Path:
-        place = place.with_suffix(".jsonl" if file.filename.lower().endswith((".jsonl", ".json")) else ".txt")
+        """As a file whose name begins as `place` does, and goes on as the brought one's: a lineage names it."""
+        stem, _, ending = file.filename.lower().rpartition(".")
+        safe = _UNSAFE.sub("_", stem or ending)[:40]
+        place = place.with_name(f"{place.name}-{safe}{'.jsonl' if ending in ('json', 'jsonl') else '.txt'}")
         await _written(place, self._store.files.read(file.id))
         return place
 
@@ -155,7 +174,7 @@ class Makings:
                 row = await _patiently(partial(self._rows.change, id_, partial(_told, progress=child.progress)))
             if child.alive:
                 await child.stop()
-        await _patiently(partial(self._rows.change, id_, partial(_judged, child=child)))
+        await _patiently(partial(self._rows.change, id_, partial(_judged, child=child, home=self._home)))
         if row := await _patiently(partial(self._rows.load, id_)):
             self._ended(row.kind, row.action, row.status)
 
@@ -176,11 +195,17 @@ def _over(row: Making, status: str, **more: Any) -> Making | None:
     return row.model_copy(update={"status": status, "ended": time.time(), **more})
 
 
-def _judged(row: Making, child: Child) -> Making | None:
+def _judged(row: Making, child: Child, home: Path) -> Making | None:
     told = child.progress or row.progress
     if (result := child.result) is not None:
-        return _over(row, "completed", result=result, progress=told)
-    return _over(row, "failed", error=child.fault, progress=told)
+        said = {key: _placeless(value, home) if isinstance(value, str) else value for key, value in result.items()}
+        return _over(row, "completed", result=said, progress=told)
+    return _over(row, "failed", error=_placeless(child.fault.replace(f"{child.folder}/", ""), home), progress=told)
+
+
+def _placeless(text: str, home: Path) -> str:
+    """Without where the home lies: whoever asks over the network names nothing by its path."""
+    return text.replace(f"{home}/", "")
 
 
 async def _patiently(step: Callable[[], Any]) -> Any:

@@ -25,6 +25,7 @@ from api.defaults import with_defaults
 from api.gated import weights_needed
 from eot.settings import CouncilSettings, Settings, load
 from local_models import CATALOGUE
+from local_models.gguf_header import read_header
 
 
 def list_models(config: Path | None, *, as_json: bool) -> None:
@@ -53,17 +54,18 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _made_here(name: str, folder: Path) -> dict[str, object]:
-    """A grafted, healed or merged model: its licence is that of what it was made from, which its card names."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {
-        "name": name,
-        "mb": round(sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6),
-        "licence": "see its card",
-        "chat": any(folder.glob("chat_template*")) or "chat_template" in _read(folder / "tokenizer_config.json"),
-        "context_tokens": config.get("max_position_embeddings", 0),
-        "on_disk": str(folder),
-    }
+def _made_here(name: str, place: Path) -> dict[str, object]:
+    """A model that was grafted, trained or exported. Its licence is that of what it was made from: see its card."""
+    told = {"name": name, "licence": "see its card", "on_disk": str(place)}
+    if place.is_file():
+        header = read_header(place)
+        length = header.get(f"{header.get('general.architecture')}.context_length", 0)
+        size, chat = place.stat().st_size, "tokenizer.chat_template" in header
+    else:
+        length = json.loads((place / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", 0)
+        size = sum(file.stat().st_size for file in place.glob("*.safetensors"))
+        chat = any(place.glob("chat_template*")) or "chat_template" in _read(place / "tokenizer_config.json")
+    return told | {"mb": round(size / 1e6), "chat": chat, "context_tokens": length}
 
 
 def _read(file: Path) -> str:

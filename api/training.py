@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from api.broken_off import alone, begin, work_of
 from api.curves import Curve, curve_of, draw
 from api.grafting import place_of
 from api.milestones import Tell, teller
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Stage = Literal["heal", "teach", "align"]
 CURVE = "curve"
-_LOCK = "lock"
-_OTHER = {"data": "other data"}
 _PASSED = {
     "passed_over_lines": "{} lines were passed over",
     "damaged_files": "{} files have bytes that are no UTF-8",
@@ -90,13 +88,13 @@ def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
     from local_models.training.processes import processes  # noqa: PLC0415  (torch takes seconds)
 
     main = processes().is_main_process
-    work = out.parent / f".{out.name}.training"
+    work = work_of(out)
     source = checkpoint_of(asked.model, home)
     control = checkpoint_of(asked.control, home) if asked.control else None
     data = _digest(asked) if main else ""
-    with _alone(work, out) if main else nullcontext():
+    with alone(work, out.name) if main else nullcontext():
         if main:
-            _begin(work, asked, data)
+            begin(work, _asked_for(asked, data), restart=asked.restart)
         processes().wait_for_everyone()
         tell = _watching(asked, teller(asked.progress) if main else teller(None), terminal=main)
         curves = {"model": _run(asked, source, work, tell, out, data=data)}
@@ -169,49 +167,10 @@ def _digest(asked: Training) -> str:
     return digest_of_all(files_of(asked.data)[0] if asked.stage == "heal" else asked.data)
 
 
-@contextmanager
-def _alone(work: Path, out: Path) -> Iterator[None]:
-    """The folder of the checkpoints, for one command at a time.
-
-    Raises:
-        InputError: another process has it.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise InputError(f"another process is training {out.name}: wait for it, or take another name") from fault
-        yield
-
-
-def _begin(work: Path, asked: Training, data: str) -> None:
-    """A run that was broken off goes on only as it was begun; of one that has no checkpoint yet nothing is kept."""
-    asked_for = {
-        "stage": asked.stage,
-        "model": asked.model,
-        "control": asked.control,
-        "data": data,
-        "beta": asked.beta,
-        **asdict(asked.recipe),
-    }
-    file = work / "asked.json"
-    if asked.restart or not (any(work.glob("*/checkpoint-*/whole")) or (work / "model.json").is_file()):
-        for old in work.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
-            elif old.name != _LOCK:
-                old.unlink()
-    elif file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        longer = {"steps", "minutes"}  # may be raised: what was done stands
-        if other := [key for key in asked_for if key not in longer and before.get(key) != asked_for[key]]:
-            was = "" if other[0] == "data" else f" ({before.get(other[0])})"
-            raise InputError(
-                f"a run of this name was broken off that had begun with {_OTHER.get(other[0], f'another {other[0]}')}"
-                f"{was}: say the same to go on with it, or --restart to throw away its checkpoints"
-            )
-    file.write_text(json.dumps(asked_for), encoding="utf-8")
+def _asked_for(asked: Training, data: str) -> dict[str, Any]:
+    """What has to be the same for a run that was broken off to go on."""
+    told = {"stage": asked.stage, "model": asked.model, "control": asked.control, "data": data, "beta": asked.beta}
+    return told | asdict(asked.recipe)
 
 
 def _end(out: Path, work: Path, curves: Mapping[str, Curve], asked: Training) -> None:

@@ -86,7 +86,11 @@ def remove(name: str, home: Path) -> int:
 
     Return the bytes that were freed.
     """
-    if made := built(name, home):
+    if (made := built(name, home)) and made.is_file():
+        freed = made.stat().st_size
+        made.unlink()
+        return freed
+    if made:
         freed = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
         shutil.rmtree(made)
         return freed

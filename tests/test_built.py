@@ -31,7 +31,7 @@ def test_a_model_that_was_made_here_is_found_by_its_name_and_a_half_made_one_is_
     assert built("../built/deep", tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["", "Deep", "../x", "a/b", "-x", ".x", "a" * 65])
+@pytest.mark.parametrize("name", ["", "Deep", "../x", "a/b", "-x", ".x", "a" * 65, "a.gguf"])
 def test_a_name_that_could_be_a_path_or_an_option_is_no_name(tmp_path, name):
     with pytest.raises(InputError, match="is no name for a model"):
         place_for(name, tmp_path)

@@ -37,10 +37,15 @@ def test_what_cannot_be_exported_is_refused_in_words(tmp_path):
 def test_a_real_model_is_written_with_its_own_weights_and_answers_in_llama_cpp(tmp_path):
     like = weights("smollm2-135m")
     same = build([checkpoint_of("smollm2-135m", HOME)], [Layer(at) for at in range(30)], tmp_path / "same")
-    told = eot(tmp_path, "models", "graft", "export", "same", "--like", str(like), "--out", "same.gguf", "--json")
+    words = ("models", "graft", "export", "same", "--like", str(like))
+    told = eot(tmp_path, *words, "--name", "same-q8", "--json")
     assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["bytes"] == (tmp_path / "same.gguf").stat().st_size < 150_000_000
-    written = {each.name: each for each in gguf.GGUFReader(tmp_path / "same.gguf").tensors}
+    file = tmp_path / "home" / "built" / "same-q8.gguf"
+    assert json.loads(told.stdout)["bytes"] == file.stat().st_size < 150_000_000
+    assert "there is a model called same-q8 already" in eot(tmp_path, *words, "--name", "same-q8").stderr
+    listed = {row["name"]: row for row in json.loads(eot(tmp_path, "models", "list", "--json").stdout)}["same-q8"]
+    assert (listed["chat"], listed["context_tokens"], listed["on_disk"]) == (True, 8192, str(file))
+    written = {each.name: each for each in gguf.GGUFReader(file).tensors}
     with safe_open(same.folder / "model.safetensors", "pt") as source:
         for name, theirs in (("self_attn.q_proj", "attn_q"), ("mlp.down_proj", "ffn_down")):
             told = written[f"blk.7.{theirs}.weight"]
@@ -50,7 +55,9 @@ def test_a_real_model_is_written_with_its_own_weights_and_answers_in_llama_cpp(t
             wanted = source.get_tensor(f"model.layers.7.{name}.weight").float()
             torch.testing.assert_close(plain, wanted, atol=float(wanted.abs().max()) / 250, rtol=0)
     (tmp_path / "eot.toml").write_text(
-        '[agents.a]\nmodel = "local/same.gguf"\ntemperature = 0\nmax_tokens = 24\n[councils.default]\nagents = ["a"]\n'
+        '[agents.a]\nmodel = "local/same-q8"\ntemperature = 0\nmax_tokens = 24\n[councils.default]\nagents = ["a"]\n'
     )
     asked = eot(tmp_path, "ask", "What is the capital of France?", "--json", timeout=250)
     assert "Paris" in asked.stdout, asked.stderr
+    assert eot(tmp_path, "models", "rm", "same-q8").returncode == 0
+    assert not file.exists()

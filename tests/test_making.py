@@ -48,6 +48,14 @@ def begun(url, **body):
     return answer.json()
 
 
+def idle(served):
+    """Wait until no job is followed any more."""
+    ends = time.monotonic() + SECONDS
+    while len(served.service.makings):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
 BUILD = {"action": "build", "models": ["tiny"], "m": 2, "model_name": "deep"}
 
 
@@ -104,21 +112,49 @@ def test_somebody_elses_file_is_no_text_to_plan_on(served):
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "text_file_id")
 
 
-def test_a_job_heals_on_a_text_that_was_brought_and_tells_its_loss_as_it_falls(served):
+def brought(served, name, text):
+    answer = httpx.post(f"{served.url}/v1/files", files={"file": (name, text.encode())}, data={"purpose": "training"})
+    return answer.raise_for_status().json()["id"]
+
+
+HOW = {"every": 3, "held": 2, "length": 16, "learning_rate": 0.003}
+
+
+def test_a_job_heals_on_texts_that_were_brought_and_tells_its_loss_as_it_falls(served):
     pytest.importorskip("trl")
     tiny.model(served.service.settings.home / "built" / "whole")
-    text = "".join(f"Box {n} holds {n * n} pens.\n" for n in range(400)).encode()
-    file = {"file": ("c.txt", text)}
-    brought = httpx.post(f"{served.url}/v1/files", files=file, data={"purpose": "training"}).json()["id"]
-    heal = {"action": "heal", "model": "whole", "model_name": "healed", "corpus_file_id": brought, "control": "whole"}
-    how = {"steps": 6, "every": 3, "held": 2, "length": 16, "learning_rate": 0.003}
-    ended = until(served.url, begun(served.url, **heal, **how), "completed", "failed")
+    text = "".join(f"Box {n} holds {n * n} pens.\n" for n in range(400))
+    files = [brought(served, "Pens (1).txt", text), brought(served, "more.JSON", json.dumps({"text": text}))]
+    heal = {"action": "heal", "model": "whole", "model_name": "healed", "corpus_file_ids": files, "control": "whole"}
+    ended = until(served.url, begun(served.url, **heal, **HOW, tokens=6 * 4 * 16), "completed", "failed")
     assert ended["error"] == ""
     assert (ended["progress"]["run"], ended["progress"]["step"]) == ("control", 6)
     runs = ended["result"]["runs"]
     assert runs["model"] | {"seconds": 0} == runs["control"] | {"seconds": 0}, "the same model is its own control"
     assert runs["model"]["loss_after"] < runs["model"]["loss_before"]
-    assert (served.service.settings.home / "built" / "healed" / "curve.png").is_file()
+    assert ended["result"]["folder"] == "built/healed", "no place of this machine is told"
+    healed = served.service.settings.home / "built" / "healed"
+    assert json.loads((healed / "training.json").read_text())[0]["data"] == "input-0-pens_1_.txt, input-1-more.jsonl"
+    curve = httpx.get(f"{served.url}/v1/grafts/{ended['id']}/curve")
+    assert (curve.headers["content-type"], curve.content) == ("image/png", (healed / "curve.png").read_bytes())
+
+
+def test_a_training_that_failed_can_be_asked_for_otherwise_and_its_checkpoints_go_with_its_row(served):
+    pytest.importorskip("trl")
+    home = served.service.settings.home
+    tiny.model(home / "built" / "whole")
+    heal = {"action": "heal", "model": "whole", "model_name": "again", "steps": 3, **HOW}
+    short = begun(served.url, **heal, corpus_file_ids=[brought(served, "short.txt", "Too short.")])
+    ended = until(served.url, short, "completed", "failed")
+    assert "less than two windows" in ended["error"]
+    packed = begun(served.url, **heal, corpus_file_ids=[brought(served, "c.txt", "PK\x03\x04")])
+    ended = until(served.url, packed, "completed", "failed")
+    assert ended["error"].startswith("input-0-c.txt is no text but zip: ")
+    assert httpx.get(f"{served.url}/v1/grafts/{packed['id']}/curve").status_code == 404
+    work = home / "built" / ".again.training"
+    assert work.is_dir()
+    httpx.delete(f"{served.url}/v1/grafts/{packed['id']}?forget=true").raise_for_status()
+    assert not work.exists()
 
 
 @pytest.fixture
@@ -161,10 +197,7 @@ def test_a_job_that_is_ended_takes_all_its_processes_with_it_and_the_next_one_st
     assert not lives(group)
     httpx.delete(f"{served.url}/v1/grafts/{waiting['id']}?forget=true").raise_for_status()
     assert httpx.get(f"{served.url}/v1/grafts/{waiting['id']}").status_code == 404
-    ends = time.monotonic() + SECONDS
-    while len(served.service.makings):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    idle(served)
     assert not list((served.service.settings.home / "makings").iterdir())
 
 
@@ -183,6 +216,7 @@ def test_a_server_that_was_started_again_goes_on_with_its_jobs(tmp_path, stuck):
             until(served.url, kept, "running")
             httpx.delete(f"{served.url}/v1/grafts/{kept['id']}")
             until(served.url, kept, "cancelled")
+            idle(served)
     finally:
         if lives(group):
             os.killpg(group, signal.SIGKILL)

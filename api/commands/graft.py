@@ -62,12 +62,14 @@ app.command("align")(align)
 def export(
     model: Annotated[str, typer.Argument(help="A name, or a safetensors folder.")],
     like: Annotated[str, typer.Option(help="The GGUF that it was made from: a catalogue name, or a file.")],
-    out: Annotated[Path, typer.Option(help="A new file.", metavar="FILE.gguf")],
+    out: Annotated[Path | None, typer.Option(help="A new file.", metavar="FILE.gguf")] = None,
+    name: Name = None,
     kind: Annotated[str, typer.Option(help="Of the weights: q8_0, q5_0, q4_0 or f16.")] = "q8_0",
     config: Config = None,
     as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Quantise it into one GGUF file, which llama.cpp runs without torch."""
-    from api.grafting import export_graft
+    from api.grafting import Exporting, export_graft
 
-    export_graft(model, like, out, kind, config, as_json=as_json)
+    export_graft(Exporting(model, like, kind, out, name, progress), config, as_json=as_json)

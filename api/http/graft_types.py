@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 FileId = Annotated[str, Field(max_length=100)]
+FileIds = Annotated[list[FileId], Field(min_length=1, max_length=100)]
+Brought = list[tuple[str, str, str]]
+"""(option of the command, file id, parameter); an option that ends in = is joined with its file."""
 
 
 class _Asked(BaseModel):
@@ -21,9 +24,8 @@ class _Asked(BaseModel):
     def words(self) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        """Option of the command -> (file id, parameter)."""
-        return {}
+    def files(self) -> Brought:
+        return []
 
 
 class Plan(_Asked):
@@ -37,8 +39,8 @@ class Plan(_Asked):
     def words(self) -> tuple[str, ...]:
         return (self.model, *_options({"--m": self.m}))
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {"--text": (self.text_file_id, "text_file_id")}
+    def files(self) -> Brought:
+        return [("--text", self.text_file_id, "text_file_id")] if self.text_file_id else []
 
 
 class Build(_Asked):
@@ -82,18 +84,20 @@ class _Trained(_Asked):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     every: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     held: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    restart: bool = False
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if self.steps is None and self.minutes is None:
-            raise ValueError("say how long to train: steps or minutes")
+        ways = [name for name in ("steps", "tokens", "minutes") if name in type(self).model_fields]
+        if all(getattr(self, way) is None for way in ways):
+            raise ValueError(f"say how long to train: {', '.join(ways[:-1])} or {ways[-1]}")
         return self
 
     def models_named(self) -> Sequence[tuple[str, str]]:
         return [("model", self.model), *([("control", self.control)] if self.control else [])]
 
     def words(self) -> tuple[str, ...]:
-        named = {"action", "model", "model_name", *(param for _, param in self.files().values())}
+        named = {"action", "model", "model_name", *(param for *_, param in self.files())}
         said = {f"--{key.replace('_', '-')}": value for key, value in self if key not in named}
         return (self.model, *_options({"--name": self.model_name, **said}))
 
@@ -102,20 +106,21 @@ class Heal(_Trained):
     """Continued pre-training on a brought text: plain, or JSON lines with `text`."""
 
     action: Literal["heal"]
-    corpus_file_id: FileId
+    tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    corpus_file_ids: FileIds
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {"--corpus": (self.corpus_file_id, "corpus_file_id")}
+    def files(self) -> Brought:
+        return [("--corpus", id_, "corpus_file_ids") for id_ in self.corpus_file_ids]
 
 
 class Teach(_Trained):
     """Instruction tuning on brought JSON lines: prompt and completion, or messages."""
 
     action: Literal["teach"]
-    examples_file_id: FileId
+    examples_file_ids: FileIds
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {"--examples": (self.examples_file_id, "examples_file_id")}
+    def files(self) -> Brought:
+        return [("--examples", id_, "examples_file_ids") for id_ in self.examples_file_ids]
 
 
 class Align(_Trained):
@@ -123,14 +128,30 @@ class Align(_Trained):
 
     action: Literal["align"]
     control: None = None
-    pairs_file_id: FileId
+    pairs_file_ids: FileIds
     beta: Annotated[float, Field(ge=0.001, le=10)] | None = None
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {"--pairs": (self.pairs_file_id, "pairs_file_id")}
+    def files(self) -> Brought:
+        return [("--pairs", id_, "pairs_file_ids") for id_ in self.pairs_file_ids]
 
 
-GraftRequest = Annotated[Plan | Build | Heal | Teach | Align, Field(discriminator="action")]
+class Export(_Asked):
+    """A model as one quantised GGUF, for llama.cpp; `like` is the GGUF of the catalogue that it was made from."""
+
+    action: Literal["export"]
+    model: Name
+    like: Name
+    model_name: Name
+    kind: Literal["q8_0", "q5_0", "q4_0", "f16"] = "q8_0"
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("model", self.model), ("like", self.like)]
+
+    def words(self) -> tuple[str, ...]:
+        return (self.model, *_options({"--like": self.like, "--kind": self.kind, "--name": self.model_name}))
+
+
+GraftRequest = Annotated[Plan | Build | Heal | Teach | Align | Export, Field(discriminator="action")]
 
 
 def _options(said: dict[str, Any]) -> Iterator[str]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from fastapi.responses import FileResponse
+
 from api.http import makings
-from api.http.errors import ErrorEnvelope
+from api.http.errors import ApiError, ErrorEnvelope
 from api.http.graft_types import GraftRequest, Plan
 from api.http.makings import MakingObject
 from api.http.service import Owner, Serving
 from api.making import Order
 from api.service import Service
 
-KIND = "graft"
+KIND, CURVE = "graft", "curve.png"
 router = makings.router("/v1/grafts", KIND)
 
 
@@ -18,6 +22,16 @@ router = makings.router("/v1/grafts", KIND)
 async def begin_graft(body: GraftRequest, service: Serving, owner: Owner) -> MakingObject:
     """Take a job in: it starts when those before it have ended, in a process of its own."""
     return await makings.begin(service, await _order(service, body, owner), owner)
+
+
+@router.get("/{job_id}/curve", response_class=FileResponse, responses={200: {"content": {"image/png": {}}}})
+async def get_curve(job_id: str, service: Serving, owner: Owner) -> FileResponse:
+    """Losses over tokens as a picture, of a training that has ended."""
+    row = await makings.owned(service, job_id, owner, KIND)
+    curve = service.settings.home / "built" / row.model / CURVE if row.model else None
+    if row.status != "completed" or curve is None or not await asyncio.to_thread(curve.is_file):
+        raise ApiError(404, "this job has drawn no curve: only a training that has ended does", code="not_found")
+    return FileResponse(curve, media_type="image/png")
 
 
 async def _order(service: Service, body: GraftRequest, owner: str) -> Order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from api.http.errors import ApiError, ErrorEnvelope
 from api.http.files import owned_file
+from api.http.graft_types import Brought
 from api.http.service import Owner, Serving
 from api.http.sse import PING, EventStream, frame
 from api.making import Order
@@ -80,12 +81,12 @@ def router(prefix: str, kind: str) -> APIRouter:
     @made.get("/{job_id}", operation_id=f"get_{kind}_job")
     async def get_job(job_id: str, service: Serving, owner: Owner) -> MakingObject:
         """A job as it is now."""
-        return making_object(await _owned(service, job_id, owner, kind))
+        return making_object(await owned(service, job_id, owner, kind))
 
     @made.get("/{job_id}/events", operation_id=f"follow_{kind}_job", response_class=EventStream, responses={**_STREAM})
     async def job_events(job_id: str, service: Serving, owner: Owner) -> EventStream:
         """The job as it is now and whenever it has changed: events `progress`, then one `ended`."""
-        await _owned(service, job_id, owner, kind)
+        await owned(service, job_id, owner, kind)
         return EventStream(_frames(service, job_id, owner, kind))
 
     @made.delete("/{job_id}", operation_id=f"stop_{kind}_job", response_model=MakingObject | MakingForgotten)
@@ -93,14 +94,14 @@ def router(prefix: str, kind: str) -> APIRouter:
         job_id: str,
         service: Serving,
         owner: Owner,
-        forget: Annotated[bool, Query(description="Delete what is kept of it, too; never the model.")] = False,  # noqa: FBT002 - a query
+        forget: Annotated[bool, Query(description="Delete its row and checkpoints, too; never the model.")] = False,  # noqa: FBT002 - a query
     ) -> Response:
         """End a job and every process of it. Checkpoints stay: asked for again, it goes on from the last one."""
-        row = await _owned(service, job_id, owner, kind)
-        row = await service.makings.cancel(job_id) or row
+        row = await owned(service, job_id, owner, kind)
         if forget:
-            await service.store.makings.delete(job_id)
+            await service.makings.forget(row)
             return JSONResponse(MakingForgotten(id=job_id).model_dump())
+        row = await service.makings.cancel(job_id) or row
         return JSONResponse(making_object(row).model_dump(mode="json"))
 
     return made
@@ -129,17 +130,13 @@ async def known_model(service: Service, name: str, param: str) -> str:
     return name
 
 
-async def brought(service: Service, owner: str, files: Mapping[str, tuple[str | None, str]]) -> dict[str, File]:
-    """The caller's files for an `Order`. `files`: option of the command -> (file id or None, parameter's name).
+async def brought(service: Service, owner: str, files: Brought) -> list[tuple[str, File]]:
+    """The caller's files for an `Order`, by option.
 
     Raises:
         ApiError: 404, there is no such file.
     """
-    return {
-        option: await owned_file(service, id_, owner, param)
-        for option, (id_, param) in files.items()
-        if id_ is not None
-    }
+    return [(option, await owned_file(service, id_, owner, param)) for option, id_, param in files]
 
 
 def making_object(row: Making) -> MakingObject:
@@ -148,7 +145,7 @@ def making_object(row: Making) -> MakingObject:
     return MakingObject(**told, **{name: None if at is None else int(at) for name, at in times.items()})
 
 
-async def _owned(service: Service, job_id: str, owner: str, kind: str) -> Making:
+async def owned(service: Service, job_id: str, owner: str, kind: str) -> Making:
     row = await service.store.makings.load(job_id)
     if row is None or row.owner != owner or row.kind != kind:
         raise ApiError(404, "there is no such job", param="job_id", code="not_found")
@@ -158,7 +155,7 @@ async def _owned(service: Service, job_id: str, owner: str, kind: str) -> Making
 async def _frames(service: Service, job_id: str, owner: str, kind: str) -> AsyncGenerator[bytes, None]:
     before, silent = None, time.monotonic()
     while True:
-        now = making_object(await _owned(service, job_id, owner, kind))
+        now = making_object(await owned(service, job_id, owner, kind))
         ended = now.status in _OVER
         if now != before or ended:
             yield frame(now.model_dump(mode="json"), event="ended" if ended else "progress")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.graft_types import FileId, Name
+from api.http.graft_types import Brought, FileId, Name
 from api.http.types import Exact
 
 Domain = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
@@ -93,9 +93,8 @@ class _Asked(BaseModel):
     def words(self) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        """Option of the command -> (file id, parameter). One that ends in = is joined with its file."""
-        return {}
+    def files(self) -> Brought:
+        return []
 
     def _options(self, said: Mapping[str, Any]) -> tuple[str, ...]:
         """As `--name=value`, so that no value is ever read as an option."""
@@ -137,8 +136,8 @@ class Build(_Asked):
         }
         return (self.base, *self.models, *self._options(said))
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {f"--text={name}=": (id_, "texts") for name, id_ in self.texts.items()}
+    def files(self) -> Brought:
+        return [(f"--text={name}=", id_, "texts") for name, id_ in self.texts.items()]
 
 
 class Train(_Asked):
@@ -176,8 +175,8 @@ class Train(_Asked):
         }
         return (self.base, *self._options(said))
 
-    def files(self) -> dict[str, tuple[str | None, str]]:
-        return {f"--corpus={name}=": (id_, "corpora") for name, id_ in self.corpora.items()}
+    def files(self) -> Brought:
+        return [(f"--corpus={name}=", id_, "corpora") for name, id_ in self.corpora.items()]
 
 
 MoeRequest = Annotated[Build | Train, Field(discriminator="action")]
