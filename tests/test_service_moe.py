@@ -73,6 +73,12 @@ def until(url, job):
     return now
 
 
+def made(running, body):
+    job = httpx.post(f"{running.url}/v1/moe/builds", json=body)
+    assert job.status_code == 202, job.text
+    return until(running.url, job.json())
+
+
 def test_mixtures_are_built_and_trained_as_jobs_in_processes_of_their_own(home):
     with served(home) as running:
 
@@ -86,21 +92,30 @@ def test_mixtures_are_built_and_trained_as_jobs_in_processes_of_their_own(home):
         low, high = brought("cat bad"), brought("sum torn")
         body = {"action": "build", "base": "tiny", "models": ["low", "high"], "model_name": "made", "active": 1,
                 "gate": "ridge", "texts": {"high": high, "low": low}}  # fmt: skip
-        job = httpx.post(f"{running.url}/v1/moe/builds", json=body)
-        assert job.status_code == 202, job.text
-        ended = until(running.url, job.json())
+        ended = made(running, body)
         assert (ended["status"], ended["error"]) == ("completed", "")
         assert ended["result"]["experts"] == ["low", "high"]
         body = {"action": "train", "base": "tiny", "model_name": "grown", "corpora": {"low": low, "high": high},
                 "tokens": 320, "router_tokens": 128, "window": 32, "held": 64}  # fmt: skip
-        job = httpx.post(f"{running.url}/v1/moe/builds", json=body)
-        assert job.status_code == 202, job.text
-        ended = until(running.url, job.json())
+        ended = made(running, body)
         assert (ended["status"], ended["error"]) == ("completed", "")
         assert ended["progress"]
         found = httpx.get(f"{running.url}/v1/moe/grown").json()
         assert [one["system"] for one in found["report"]][:2] == ["base", "weight average"]
         assert found["trained"] == ["router trained on 128 tokens"]
+        body = {"action": "tune", "mixture": "grown", "model_name": "tuned", "corpora": {"low": low, "high": high},
+                "train": "router", "tokens": 128, "window": 32, "held": 64}  # fmt: skip
+        assert made(running, body)["error"] == ""
+        assert httpx.get(f"{running.url}/v1/moe/tuned").json()["trained"] == ["router trained on 128 tokens"] * 2
+        body = {"action": "add", "mixture": "made", "model": "low", "model_name": "three", "text_file_id": low,
+                "other_file_ids": [high]}  # fmt: skip
+        ended = made(running, body)
+        assert (ended["error"], len(ended["result"]["experts"])) == ("", 3)
+        ended = made(running, {"action": "drop", "mixture": "three", "expert": "0", "model_name": "two"})
+        assert (ended["error"], ended["result"]["experts"]) == (
+            "",
+            httpx.get(f"{running.url}/v1/moe/three").json()["experts"][1:],
+        )
 
 
 @pytest.mark.parametrize(

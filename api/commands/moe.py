@@ -180,8 +180,9 @@ def drop(
     name: Name = None,
     config: Config = None,
     as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Write the mixture without one of its experts."""
     from api.mixing import Place, drop_expert
 
-    drop_expert(mixture, expert, Place(out, name), config, as_json=as_json)
+    drop_expert(mixture, expert, Place(out, name, progress), config, as_json=as_json)

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.graft_types import Brought, FileId, Name
+from api.http.graft_types import Brought, FileId, FileIds, Name
 from api.http.types import Exact
 
 Domain = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Weight = Annotated[float, Field(ge=0, le=100)]
+Active = Annotated[int, Field(ge=1, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class SystemObject(BaseModel):
@@ -83,8 +85,6 @@ class Explanation(BaseModel):
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model_name: Name
-    active: Annotated[int, Field(ge=1, le=1024)] = 2
-    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
 
     def models_named(self) -> Sequence[tuple[str, str]]:
         """(parameter, name) of each model that must be on this disk."""
@@ -98,8 +98,7 @@ class _Asked(BaseModel):
 
     def _options(self, said: Mapping[str, Any]) -> tuple[str, ...]:
         """As `--name=value`, so that no value is ever read as an option."""
-        all_ = {"--name": self.model_name, "--active": self.active, "--seed": self.seed, **said}
-        return tuple(f"{option}={value}" for option, value in all_.items())
+        return tuple(f"{option}={value}" for option, value in {"--name": self.model_name, **said}.items())
 
 
 class Build(_Asked):
@@ -107,6 +106,8 @@ class Build(_Asked):
 
     action: Literal["build"]
     base: Name
+    active: Active = 2
+    seed: Seed = 0
     models: Annotated[list[Name], Field(max_length=64)] = []
     copies: Annotated[int, Field(ge=1, le=1024)] = 1
     split: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -127,6 +128,8 @@ class Build(_Asked):
 
     def words(self) -> tuple[str, ...]:
         said = {
+            "--active": self.active,
+            "--seed": self.seed,
             "--copies": self.copies,
             "--split": self.split,
             "--shared-pieces": self.shared_pieces,
@@ -146,6 +149,8 @@ class Train(_Asked):
     action: Literal["train"]
     base: Name
     corpora: Annotated[dict[Domain, FileId], Field(min_length=2, max_length=64)]
+    active: Active = 2
+    seed: Seed = 0
     tokens: Annotated[int, Field(ge=1, le=10**12)] = 20_480
     rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     router_tokens: Annotated[int, Field(ge=1, le=10**12)] = 10_240
@@ -163,6 +168,8 @@ class Train(_Asked):
 
     def words(self) -> tuple[str, ...]:
         said = {
+            "--active": self.active,
+            "--seed": self.seed,
             "--tokens": self.tokens,
             "--rate": self.rate,
             "--router-tokens": self.router_tokens,
@@ -179,4 +186,64 @@ class Train(_Asked):
         return [(f"--corpus={name}=", id_, "corpora") for name, id_ in self.corpora.items()]
 
 
-MoeRequest = Annotated[Build | Train, Field(discriminator="action")]
+class Tune(_Asked):
+    """A mixture trained further, on a file of each domain."""
+
+    action: Literal["tune"]
+    mixture: Name
+    corpora: Annotated[dict[Domain, FileId], Field(min_length=1, max_length=64)]
+    train: Literal["router", "experts-frozen", "experts", "esft"] = "experts-frozen"
+    tokens: Annotated[int, Field(ge=1, le=10**12)] = 10_240
+    rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    balance: Weight = 0.0
+    z: Weight = 1e-3
+    window: Annotated[int, Field(ge=8, le=4096)] = 256
+    held: Annotated[int, Field(ge=8, le=10**7)] = 8_192
+    seed: Seed = 0
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("mixture", self.mixture)]
+
+    def words(self) -> tuple[str, ...]:
+        named = {"action", "model_name", "mixture", "corpora"}
+        return (self.mixture, *self._options({f"--{key}": value for key, value in self if key not in named}))
+
+    def files(self) -> Brought:
+        return [(f"--corpus={name}=", id_, "corpora") for name, id_ in self.corpora.items()]
+
+
+class Add(_Asked):
+    """A mixture with one more expert, a fine-tuned copy of its base; texts say what it and the others are for."""
+
+    action: Literal["add"]
+    mixture: Name
+    model: Name
+    text_file_id: FileId
+    other_file_ids: FileIds
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("mixture", self.mixture), ("model", self.model)]
+
+    def words(self) -> tuple[str, ...]:
+        return (self.mixture, self.model, *self._options({}))
+
+    def files(self) -> Brought:
+        others = [("--other", id_, "other_file_ids") for id_ in self.other_file_ids]
+        return [("--text", self.text_file_id, "text_file_id"), *others]
+
+
+class Drop(_Asked):
+    """A mixture without one of its experts, which is named or numbered from 0."""
+
+    action: Literal["drop"]
+    mixture: Name
+    expert: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+    def models_named(self) -> Sequence[tuple[str, str]]:
+        return [("mixture", self.mixture)]
+
+    def words(self) -> tuple[str, ...]:
+        return (self.mixture, self.expert, *self._options({}))
+
+
+MoeRequest = Annotated[Build | Train | Tune | Add | Drop, Field(discriminator="action")]
