@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from eot.errors import MissingExtraError
@@ -32,6 +32,10 @@ _COLOURS: Mapping[str, str] = {
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 _RIGHT, _WRONG, _MENDED, _BROKEN = "#2e8b57", "#b0b7bf", "#0b6e99", "#e03e3e"
 _LONGEST_NAME = 32
+_NAMED = 12
+"""So many systems are named one by one; of more, the legend says what colours and what marks stand for."""
+_IN_A_ROW = 5
+"""Councils whose flows stand side by side."""
 _LOG_FROM = 20
 """The ratio of dearest to cheapest from which tokens are drawn on a logarithmic axis."""
 
@@ -44,11 +48,13 @@ def plots(report: Report) -> dict[str, bytes]:
     """
     measured = [score for score in report.scores if score.accuracy]
     calibrated = [score for score in measured if score.calibration and not score.hindsight]
+    if len(calibrated) > _NAMED:
+        calibrated = [score for score in calibrated if score.system.startswith("council:")]
     flowing = [one for one in report.exchanges if one.kept or one.mended or one.broken or one.left]
     wanted: Mapping[str, tuple[Callable[[Axes, Any], None], Sequence[Any], float]] = {
-        "front": (_front, measured, 4.6),
+        "front": (_front, measured, 4.6 if len(measured) <= _NAMED else 5.8),
         "calibration": (_reliability, calibrated, 4.6),
-        "exchange": (_flows, flowing, 3.6),
+        "exchange": (_flows, flowing, 3.6 * -(-len(flowing) // _IN_A_ROW)),
     }
     return {name: _drawn(draw, shown, height) for name, (draw, shown, height) in wanted.items() if shown}
 
@@ -102,6 +108,7 @@ def _looks(scores: Sequence[Score]) -> Iterator[tuple[Score, str, str]]:
 
 def _front(axes: Axes, scores: Sequence[Score]) -> None:
     """Every system by what it costs and how often it is right; the line joins those that nobody beats in both."""
+    few = len(scores) <= _NAMED
     for score, colour, mark in _looks(scores):
         assert score.accuracy
         centre = 100 * score.accuracy.mean
@@ -109,12 +116,13 @@ def _front(axes: Axes, scores: Sequence[Score]) -> None:
         axes.errorbar(
             [score.tokens],
             [centre],
-            yerr=bars,
+            yerr=bars if few else None,
             fmt=mark,
             color=colour,
             mfc="none" if score.hindsight else None,
             ms=10 if score.hindsight else 7,
             elinewidth=0.6,
+            alpha=None if few else 0.8,
             label=_short(score.system) + (" (hindsight)" if score.hindsight else ""),
         )
     best = pareto(scores)
@@ -124,21 +132,49 @@ def _front(axes: Axes, scores: Sequence[Score]) -> None:
         axes.set_xscale("symlog")
     else:
         axes.set_xlim(left=0)
-    axes.set(xlabel="tokens a question, read and written", ylabel="right, % (95 % interval)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    right = "right, % (95 % interval)"
+    if not few:
+        right = "right, % (intervals are in the table)"
+        axes.margins(y=0.1)
+        _explain(axes, scores)
+        for score in best:
+            at = (score.tokens, 100 * _share(score))
+            axes.annotate(_short(score.system), at, (0, 9), textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xlabel="tokens a question, read and written", ylabel=right)
+    if few:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+
+
+def _explain(axes: Axes, scores: Sequence[Score]) -> None:
+    """A legend of colours, what kind of system it is, and of marks, whose."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    kinds, subjects = dict[str, str](), dict[str, str]()
+    for score, colour, mark in _looks(scores):
+        kind, _, subject = score.system.partition(":")
+        kinds.setdefault(kind + (" (hindsight)" if score.hindsight else ""), colour)
+        if subject:
+            subjects.setdefault(subject, mark)
+    shown = [Line2D([], [], marker="o", ls="", color=colour, label=kind) for kind, colour in kinds.items()]
+    shown += [
+        Line2D([], [], marker=mark, ls="", color="#57606a", mfc="none", label=_short(name))
+        for name, mark in subjects.items()
+    ]
+    axes.legend(handles=shown, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
 
 
 def _reliability(axes: Axes, scores: Sequence[Score]) -> None:
     """How often answers of a given support are right; on the diagonal, support is the chance to be right."""
     axes.plot([0, 1], [0, 1], color="#b0b7bf", lw=0.8, zorder=0)
-    for score, colour, mark in _looks(scores):
+    one_kind = len({score.system.partition(":")[0] for score in scores}) == 1
+    for at, (score, colour, mark) in enumerate(_looks(scores)):
         assert score.calibration
         bins = score.calibration.bins
         axes.plot(
             [bin_.confidence for bin_ in bins],
             [bin_.accuracy for bin_ in bins],
             marker=mark,
-            color=colour,
+            color=f"C{at % 10}" if one_kind else colour,
             lw=1,
             label=f"{_short(score.system)} (ECE {score.calibration.ece:.2f})",
         )
@@ -149,15 +185,16 @@ def _reliability(axes: Axes, scores: Sequence[Score]) -> None:
 def _flows(axes: Axes, exchanges: Sequence[Exchanged]) -> None:
     """For each council a flow of questions, from right or wrong in round 0's vote to right or wrong in the verdict."""
     axes.set_axis_off()
+    across, rows = min(len(exchanges), _IN_A_ROW), -(-len(exchanges) // _IN_A_ROW)
     # Limits are set, and every text lies within them: what hangs over an axes without a frame squeezes it to nothing.
-    axes.set(xlim=(-0.3, 1.7 * len(exchanges) - 0.4), ylim=(-0.12, 1.25))
+    axes.set(xlim=(-0.3, 1.7 * across - 0.4), ylim=(-0.12 - 1.5 * (rows - 1), 1.25))
     for at, one in enumerate(exchanges):
-        place = 1.7 * at
+        place, height = 1.7 * (at % _IN_A_ROW), -1.5 * (at // _IN_A_ROW)
         for flow in _bands(one):
-            _band(axes, place, flow)
-        axes.text(place + 0.5, 1.15, _short(one.council), ha="center", weight="bold")
-        axes.text(place, -0.02, "round 0", ha="center", va="top", fontsize=8)
-        axes.text(place + 1, -0.02, "verdict", ha="center", va="top", fontsize=8)
+            _band(axes, place, replace(flow, left=flow.left + height, right=flow.right + height))
+        axes.text(place + 0.5, height + 1.15, _short(one.council), ha="center", weight="bold")
+        axes.text(place, height - 0.02, "round 0", ha="center", va="top", fontsize=8)
+        axes.text(place + 1, height - 0.02, "verdict", ha="center", va="top", fontsize=8)
 
 
 @dataclass(frozen=True)

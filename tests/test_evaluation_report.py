@@ -1,6 +1,7 @@
 """A report's numbers are those that a hand would get from the rows; its page fetches nothing and escapes everything."""
 
 import re
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -221,6 +222,25 @@ def test_a_system_a_thousand_times_dearer_is_drawn_on_a_logarithmic_axis():
         Row(system=f"cot:{at}", question="q", correct=True, outcome=outcome("1", tokens=(10**at, 0))) for at in range(5)
     ]
     assert plots(summarise(rows))["front"].startswith(PNG)
+
+
+def test_a_report_on_sixty_systems_still_has_room_for_its_plots():
+    def rows():
+        for name in "abcdefghi":
+            for at in range(4):
+                said = council("1", "a", "ab", at, "rounds", 0.5)
+                yield Row(system=f"council:{name}", question=f"q{at}", correct=at < 2, outcome=said)
+                for kind in ("round0", "sc", "sc-tokens", "self-moa", "moa"):
+                    found = outcome("1", tokens=(100 * at, 9), support=0.5)
+                    yield Row(system=f"{kind}:{name}", question=f"q{at}", correct=at < 3, outcome=found)
+
+    report = summarise(list(rows()))
+    assert len(report.scores) == 54
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns where a legend leaves the axes no room
+        drawn = plots(report)
+    assert {name: picture.startswith(PNG) for name, picture in drawn.items()} == dict.fromkeys(drawn, True)
+    assert set(drawn) == {"front", "calibration", "exchange"}
 
 
 def test_questions_without_gold_are_counted_and_not_graded():
