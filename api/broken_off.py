@@ -10,11 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eot.errors import InputError
+from eot.errors import DiskFullError, InputError
+from local_models.training.checkpoints import write_whole
 
 _LOCK, _ASKED = "lock", "asked.json"
 _LONGER = {"steps", "minutes"}
-"""May be raised: what was done stands."""
+"""May change: what was done stands."""
+_SAID = {
+    "data": "other data",
+    "weights": "a model whose weights have changed since",
+    "control_weights": "a control whose weights have changed since",
+}
 
 
 def work_of(out: Path) -> Path:
@@ -43,28 +49,40 @@ def begin(work: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
 
     Raises:
         InputError: it was begun otherwise.
+        DiskFullError: what was asked for cannot be written down.
     """
-    file = work / _ASKED
+    file, before = work / _ASKED, None
     if restart or not (any(work.glob("*/checkpoint-*/whole")) or (work / "model.json").is_file()):
         _empty(work)
     elif file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         if other := [key for key in asked if key not in _LONGER and before.get(key) != asked[key]]:
-            was = "other data" if other[0] == "data" else f"another {other[0]} ({before.get(other[0])})"
+            was = _SAID.get(other[0]) or f"another {other[0]} ({before.get(other[0])})"
             raise InputError(
                 f"a run of this name was broken off that had begun with {was}: say the same to go on with it, or "
                 "--restart to throw away its checkpoints"
             )
-    file.write_text(json.dumps(asked), encoding="utf-8")
+    if before != asked:
+        try:
+            write_whole(file, json.dumps(asked))
+        except OSError as fault:
+            raise DiskFullError(f"{file} cannot be written: {fault.strerror}; what was there stands") from fault
 
 
-def throw_away(out: Path) -> None:
-    """Delete what was left of a model that is not there yet, unless a process is at it."""
+def throw_away(out: Path) -> int:
+    """Delete what was left of a model that is not there yet; return the bytes that were freed.
+
+    Raises:
+        InputError: a process is at it.
+    """
     work = work_of(out)
-    if work.is_dir():
-        with alone(work, out.name):
-            _empty(work)
-        shutil.rmtree(work, ignore_errors=True)
+    if not work.is_dir():
+        return 0
+    freed = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+    with alone(work, out.name):
+        _empty(work)
+    shutil.rmtree(work, ignore_errors=True)
+    return freed
 
 
 def _empty(work: Path) -> None:

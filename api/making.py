@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from api.broken_off import throw_away
 from api.child import PROGRESS, Child
 from api.http.errors import ApiError
 from api.store import STORE_FAULTS, File, Making, Store
@@ -58,6 +57,7 @@ class Makings:
         self._folder = home / "makings"
         self._turn = asyncio.Lock()
         self._followed: dict[str, asyncio.Task[None]] = {}
+        self._taken = set[str]()  # names of models whose jobs are being taken in
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -91,6 +91,15 @@ class Makings:
             InputError: its model's name cannot be used, or is taken.
             ApiError: 409, another job is making that model; 507, the disk has no room for its files.
         """
+        if order.model in self._taken:
+            raise ApiError(409, f"another job is making {order.model}", param="model_name", code="name_taken")
+        self._taken |= {order.model} - {""}
+        try:
+            return await self._take_in(order, owner)
+        finally:
+            self._taken -= {order.model}
+
+    async def _take_in(self, order: Order, owner: str) -> Making:
         await self._refuse_taken(order.model)
         row = Making(
             id=f"job_{uuid.uuid4().hex}",
@@ -116,22 +125,14 @@ class Makings:
         return row
 
     async def cancel(self, id_: str) -> Making | None:
-        """End it, wherever it is followed; None where there is nothing to end."""
-        return await self._rows.change(id_, partial(_over, status="cancelled"))
-
-    async def forget(self, row: Making) -> None:
-        """End it, and delete its row and its checkpoints; the model stays, if there is one."""
-        await self.cancel(row.id)
-        await self._rows.delete(row.id)
-        if (task := self._followed.get(row.id)) and task is not asyncio.current_task():
-            await asyncio.wait({task})
-        if row.model and not await self._made_by_another(row.model):
-            with suppress(InputError):  # a command is at it
-                await asyncio.to_thread(throw_away, self._home / "built" / row.model)
-
-    async def _made_by_another(self, model: str) -> bool:
-        rows = [await self._rows.load(id_) for id_ in self._followed]
-        return any(row and row.model == model and row.status not in _OVER for row in rows)
+        """End it, wherever it is followed; None where there is nothing to end. One that waits goes at once."""
+        row = await self._rows.change(id_, partial(_over, status="cancelled"))
+        folder, task = self._folder / id_, self._followed.get(id_)
+        if row and task and not Child(folder).begun:
+            task.cancel()
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            self._ended(row.kind, row.action, row.status)
+        return row
 
     async def _refuse_taken(self, model: str) -> None:
         if not model:
@@ -140,7 +141,8 @@ class Makings:
             place_for(model, self._home)
         except InputError as fault:
             raise ApiError(400, str(fault), param="model_name", code="name_taken") from fault
-        if await self._made_by_another(model):
+        rows = [await self._rows.load(id_) for id_ in self._followed]
+        if any(row and row.model == model and row.status not in _OVER for row in rows):
             raise ApiError(409, f"another job is making {model}", param="model_name", code="name_taken")
 
     async def _brought(self, file: File, place: Path) -> Path:

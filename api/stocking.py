@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 import local_models
+from api.broken_off import throw_away
 from api.defaults import with_defaults
 from api.gated import weights_needed
 from eot.settings import CouncilSettings, Settings, load
@@ -161,10 +162,20 @@ def bring_for(council: CouncilSettings, settings: Settings) -> None:
         bring(names, settings)
 
 
+def _removed(name: str, home: Path) -> int:
+    """Bytes freed of a model, and of what a training of this name that was broken off has left."""
+    left = throw_away(home / "built" / name) if Path(name).name == name else 0
+    return (
+        left
+        if left and name not in CATALOGUE and not local_models.built(name, home)
+        else left + local_models.remove(name, home)
+    )
+
+
 def remove_models(names: Sequence[str], config: Path | None, *, as_json: bool) -> None:
     """Remove weights; what is not there is said, not an error."""
     home = load(config).home
-    freed = {name: local_models.remove(name, home) for name in names}
+    freed = {name: _removed(name, home) for name in names}
     if as_json:
         sys.stdout.write(json.dumps([{"name": name, "freed_bytes": size} for name, size in freed.items()]) + "\n")
         return

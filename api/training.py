@@ -20,7 +20,7 @@ from api.broken_off import alone, begin, work_of
 from api.curves import Curve, curve_of, draw
 from api.grafting import place_of
 from api.milestones import Tell, teller
-from eot.errors import InputError, MissingExtraError
+from eot.errors import DiskFullError, InputError, MissingExtraError
 from eot.settings import load
 from local_models.grafting.sources import checkpoint_of
 from local_models.training.recipe import Recipe
@@ -92,9 +92,10 @@ def train(asked: Training, config: Path | None, *, as_json: bool) -> None:
     source = checkpoint_of(asked.model, home)
     control = checkpoint_of(asked.control, home) if asked.control else None
     data = _digest(asked) if main else ""
+    asked_for = _asked_for(asked, data, source, control) if main else {}
     with alone(work, out.name) if main else nullcontext():
         if main:
-            begin(work, _asked_for(asked, data), restart=asked.restart)
+            begin(work, asked_for, restart=asked.restart)
         processes().wait_for_everyone()
         tell = _watching(asked, teller(asked.progress) if main else teller(None), terminal=main)
         curves = {"model": _run(asked, source, work, tell, out, data=data)}
@@ -116,6 +117,7 @@ def _run(
     data: str = "",
 ) -> Curve:
     """Train one model, or take what an earlier, broken-off command has already done of it."""
+    from local_models.training.checkpoints import write_whole  # noqa: PLC0415
     from local_models.training.finish import write_model  # noqa: PLC0415
     from local_models.training.loading import load_for_training  # noqa: PLC0415
 
@@ -134,7 +136,10 @@ def _run(
             shutil.rmtree(work / "made", ignore_errors=True)
             write_model(trainer, source, work / "made", _lineage(asked, fitted, data), dtype, out.name)
         told = {"limits": (recipe.steps, recipe.minutes), "curve": asdict(curve)}
-        done.write_text(json.dumps(told), encoding="utf-8")
+        try:
+            write_whole(done, json.dumps(told))
+        except OSError as fault:
+            raise DiskFullError(f"{done} cannot be written: {fault.strerror}; the checkpoints are whole") from fault
     trainer.accelerator.wait_for_everyone()
     return curve
 
@@ -167,16 +172,24 @@ def _digest(asked: Training) -> str:
     return digest_of_all(files_of(asked.data)[0] if asked.stage == "heal" else asked.data)
 
 
-def _asked_for(asked: Training, data: str) -> dict[str, Any]:
+def _asked_for(asked: Training, data: str, source: Path, control: Path | None) -> dict[str, Any]:
     """What has to be the same for a run that was broken off to go on."""
-    told = {"stage": asked.stage, "model": asked.model, "control": asked.control, "data": data, "beta": asked.beta}
-    return told | asdict(asked.recipe)
+    from local_models.digests import weights_digests  # noqa: PLC0415
+
+    told: dict[str, Any] = {"stage": asked.stage, "model": asked.model, "control": asked.control, "data": data}
+    weights = {
+        "weights": list(weights_digests(source)),
+        "control_weights": [*weights_digests(control)] if control else [],
+    }
+    return told | weights | asdict(asked.recipe)
 
 
 def _end(out: Path, work: Path, curves: Mapping[str, Curve], asked: Training) -> None:
     """The curves into the model's folder, the folder into its place, and the checkpoints away."""
     made = work / "made"
-    whole = {who: asdict(curve) for who, curve in curves.items()} | {"recipe": asdict(asked.recipe)}
+    beta = {"beta": asked.beta} if asked.stage == "align" else {}
+    recipe = {"control": asked.control} | beta | asdict(asked.recipe)
+    whole = {who: asdict(curve) for who, curve in curves.items()} | {"recipe": recipe}
     (made / f"{CURVE}.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
     draw(curves, made / f"{CURVE}.png", asked.stage)
     made.rename(out)
@@ -187,7 +200,8 @@ def _lineage(asked: Training, fitted: Fitted, data: str) -> dict[str, Any]:
     names = ", ".join(path.name for path in asked.data)
     recipe = {key: value for key, value in asdict(asked.recipe).items() if key not in ("steps", "minutes")}
     told = {"source": Path(asked.model).name, "stage": asked.stage, "data": names, "data_sha256": data}
-    return told | {"steps": fitted.steps} | {"seconds": round(fitted.seconds)} | recipe
+    beta = {"beta": asked.beta} if asked.stage == "align" else {}
+    return told | beta | {"steps": fitted.steps} | {"seconds": round(fitted.seconds)} | recipe
 
 
 def _watching(asked: Training, tell: Tell, *, terminal: bool) -> Tell:
@@ -246,3 +260,15 @@ def paths_of(data: Sequence[Path]) -> tuple[Path, ...]:
     if absent := [str(path) for path in data if not path.exists()]:
         raise InputError(f"there is no file or folder {absent[0]}")
     return tuple(data)
+
+
+def steps_of(steps: int, tokens: int, of_each: int) -> int:
+    """Steps that read so many tokens at most, one at least, where each process reads `of_each` tokens a step.
+
+    Raises:
+        InputError: both are said.
+    """
+    if steps and tokens:
+        raise InputError("say how long in one way: --steps or --tokens")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    return steps or (max(1, tokens // (of_each * launched)) if tokens else 0)

@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _at_home(cls, home: Path) -> Path:
-        return home.expanduser()
+        return home.expanduser().absolute()
 
     @classmethod
     def settings_customise_sources(

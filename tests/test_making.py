@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_a_job_heals_on_texts_that_were_brought_and_tells_its_loss_as_it_falls(s
     assert (curve.headers["content-type"], curve.content) == ("image/png", (healed / "curve.png").read_bytes())
 
 
-def test_a_training_that_failed_can_be_asked_for_otherwise_and_its_checkpoints_go_with_its_row(served):
+def test_a_training_that_failed_can_be_asked_for_otherwise(served):
     pytest.importorskip("trl")
     home = served.service.settings.home
     tiny.model(home / "built" / "whole")
@@ -151,10 +152,8 @@ def test_a_training_that_failed_can_be_asked_for_otherwise_and_its_checkpoints_g
     ended = until(served.url, packed, "completed", "failed")
     assert ended["error"].startswith("input-0-c.txt is no text but zip: ")
     assert httpx.get(f"{served.url}/v1/grafts/{packed['id']}/curve").status_code == 404
-    work = home / "built" / ".again.training"
-    assert work.is_dir()
-    httpx.delete(f"{served.url}/v1/grafts/{packed['id']}?forget=true").raise_for_status()
-    assert not work.exists()
+    healed = begun(served.url, **heal, corpus_file_ids=[brought(served, "c.txt", "A box of pens. " * 300)])
+    assert until(served.url, healed, "completed", "failed")["error"] == ""
 
 
 @pytest.fixture
@@ -195,10 +194,22 @@ def test_a_job_that_is_ended_takes_all_its_processes_with_it_and_the_next_one_st
     assert httpx.delete(f"{served.url}/v1/grafts/{first['id']}").json()["status"] == "cancelled"
     until(served.url, waiting, "running")
     assert not lives(group)
+    third = begun(served.url, **BUILD | {"model_name": "third"})
+    httpx.delete(f"{served.url}/v1/grafts/{third['id']}?forget=true", timeout=2).raise_for_status()
+    assert not (served.service.settings.home / "makings" / third["id"]).exists(), "who waits goes at once"
     httpx.delete(f"{served.url}/v1/grafts/{waiting['id']}?forget=true").raise_for_status()
     assert httpx.get(f"{served.url}/v1/grafts/{waiting['id']}").status_code == 404
     idle(served)
     assert not list((served.service.settings.home / "makings").iterdir())
+
+
+def test_of_jobs_for_one_model_that_come_together_one_is_taken_in(served, stuck):
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: httpx.post(f"{served.url}/v1/grafts", json=BUILD), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
+    job = next(answer.json() for answer in answers if answer.status_code == 202)
+    httpx.delete(f"{served.url}/v1/grafts/{job['id']}").raise_for_status()
+    idle(served)
 
 
 def test_a_server_that_was_started_again_goes_on_with_its_jobs(tmp_path, stuck):

@@ -32,14 +32,24 @@ def text_of(file):
 def test_a_corpus_with_empty_lines_bad_bytes_and_a_line_of_10_mb_is_read_and_said_to_be_so(tmp_path):
     file = tmp_path / "c.jsonl"
     long = "ab" * 5_000_000
-    rows = [b'{"text": "one"}', b"", b"\xff\xfe", b'{"text": ""}', b"{", b'["no"]', b'"two"', b'{"text": 7}']
+    rows = [
+        b'{"text": "one"}',
+        b"",
+        b"\xff\xfe",
+        b'{"text": ""}',
+        b"{",
+        b'["no"]',
+        b'"two"',
+        b'{"text": 7}',
+        b"[" * 200_000,
+    ]
     file.write_bytes(b"\n".join([*rows, json.dumps({"text": long}).encode()]))
     found, passed = text_of(file)
     assert found[:2] == [("one", True), ("two", True)]
     assert [ends for _, ends in found[2:]] == [False] * (len(found) - 3) + [True]
     assert "".join(text for text, _ in found[2:]) == long
     assert max(len(text) for text, _ in found) <= 1 << 15
-    assert (passed.lines, passed.files) == (6, 0)
+    assert (passed.lines, passed.files) == (7, 0)
     plain = tmp_path / "c.txt"
     plain.write_bytes("\n\nüber ".encode() + b"\xff\n" + b"x" * 10_000_000)
     found, passed = text_of(plain)
@@ -134,3 +144,12 @@ def test_a_line_that_is_too_long_is_passed_over_once(tmp_path, monkeypatch):
     found, passed = text_of(tmp_path / "c.json")
     assert [text for text, _ in found] == ["short", "last"]
     assert passed.lines == 1
+
+
+def test_half_an_emoji_is_read_as_a_question_mark(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"text": "cut \\ud83d off"}\n')
+    assert text_of(tmp_path / "c.jsonl")[0] == [("cut ? off", True)]
+    (tmp_path / "r.jsonl").write_text('{"prompt": "\\ud83d", "completion": "a"}\n' + "[" * 200_000 + "\n")
+    found, passed = examples([tmp_path / "r.jsonl"])
+    assert found[0]["prompt"][0]["content"] == "?"
+    assert passed == 1

@@ -1,68 +1,39 @@
-"""`eot models graft heal|teach|align` on tiny random models: the curve, what survives, what is gone on with."""
+"""`eot models graft heal|teach|align` on tiny random models: the curve, what is written, what is refused."""
 
 import fcntl
 import json
 import logging
 import os
-import resource
-import signal
 import socket
 import subprocess
 import sys
-import time
 from hashlib import sha256
 
 import pytest
-from command import EOT, environment
+from command import EOT, environment, eot
 
-from api.cli import app
-from api.training import _one_gpu
-from eot.errors import DiskFullError, InputError
-from local_models.grafting import build, depth_upscaled
+from api.training import _one_gpu, steps_of
+from eot.errors import InputError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
 import tiny  # noqa: E402
+from training_place import HEAL, MARKS, TEXT, losses, made, runner  # noqa: E402
 
-from local_models.training.checkpoints import mark  # noqa: E402
 from local_models.training.windows import held_out  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch,
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # peft asks by the old name
-]
-
-TEXT = "".join(f"Box {n} holds {n * n} pens, and {n} more lie on the shelf.\n" for n in range(600))
-HEAL = ("--corpus", "c.txt", "--length", "32", "--every", "4", "--held", "4", "--learning-rate", "0.003")
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A tiny base, a graft of it, and a corpus."""
-    folder = tmp_path_factory.mktemp("training")
-    tiny.model(folder / "base")
-    build([folder / "base"], depth_upscaled(4, 1), folder / "deep")
-    (folder / "c.txt").write_text(TEXT)
-    return folder
+    return made(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture
 def done(place, monkeypatch, capsys):
-    """Runs the command in this process: to import torch and trl takes longer than to train."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("EOT_HOME", str(place / "home"))
-    torch.set_num_threads(1)
-
-    def run(*words):
-        app(["models", "graft", *map(str, words)], standalone_mode=False)
-        return capsys.readouterr().out
-
-    return run
-
-
-def losses(folder, who="model"):
-    return json.loads((folder / "curve.json").read_text())[who]["trained"]
+    return runner(place, monkeypatch, capsys)
 
 
 def test_a_graft_heals_beside_its_control_on_the_same_windows_and_is_an_ordinary_model(place, done):
@@ -84,57 +55,6 @@ def test_a_graft_heals_beside_its_control_on_the_same_windows_and_is_an_ordinary
         .startswith("# healed\n\n- a graft of base: layers 0-2,1-3\n- heal of deep: 24 steps, c.txt\n")
     )
     assert not (place / ".healed.training").exists()
-
-
-def test_a_run_that_is_killed_goes_on_with_the_same_losses(place, done):
-    words = ("heal", "deep", *HEAL, "--steps", "24")
-    done(*words, "--out", "straight")
-    progress = place / "killed.progress"
-    with subprocess.Popen(
-        [str(EOT), "models", "graft", *words, "--out", "killed", "--progress", str(progress)],
-        cwd=place,
-        env=environment(place / "home", OMP_NUM_THREADS="1"),
-        stderr=subprocess.DEVNULL,
-    ) as run:
-        ends = time.monotonic() + 100
-        while not progress.exists() or '"step": 14' not in progress.read_text():
-            assert time.monotonic() < ends
-            assert run.poll() is None
-            time.sleep(0.005)
-        os.kill(run.pid, signal.SIGKILL)
-    assert not (place / "killed").exists()
-    assert list((place / ".killed.training" / "model").glob("checkpoint-*/whole"))
-    with pytest.raises(InputError, match=r"had begun with another seed \(0\): say the same .*, or --restart"):
-        done(*words, "--seed", "1", "--out", "killed")
-    done(*words, "--out", "killed", "--progress", str(place / "second.progress"))
-    first = json.loads((place / "second.progress").read_text().splitlines()[0])
-    assert first["step"] >= 12, "it went on from a checkpoint, and not from the beginning"
-    assert losses(place / "killed") == losses(place / "straight")
-
-
-def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_one_before_it_whole(place, done, monkeypatch):
-    words = ("heal", "deep", *HEAL, "--out", "full")
-    done(*words, "--steps", "4")
-    straight = losses(place / "full")
-    (place / "full").rename(place / "was-full")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def then_full(*told):
-        mark(*told)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
-
-    with monkeypatch.context() as patched:
-        patched.setattr("local_models.training.fit.mark", then_full)
-        try:
-            with pytest.raises(DiskFullError, match="the one before it is whole: make room, and run it again"):
-                done(*words, "--steps", "12")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    work = place / ".full.training" / "model"
-    assert [mark.parent.name for mark in work.glob("checkpoint-*/whole")] == ["checkpoint-4"]
-    done(*words, "--steps", "12")
-    assert losses(place / "full")[:4] == straight
-    assert len(losses(place / "full")) == 12
 
 
 def test_adapters_are_merged_into_what_is_written(place, done):
@@ -191,36 +111,6 @@ def test_two_processes_with_half_a_batch_each_have_the_losses_of_one_with_the_wh
     assert losses(place / "together") == [pytest.approx(row, abs=1e-4) for row in losses(place / "alone")]
 
 
-class GoneError(BaseException):
-    """The machine is lost."""
-
-
-def broken_off(done, *words, step=14):
-    """Ends the training of this command in this process after a step, as a lost machine would."""
-
-    def then_gone(self, args, state, *_, **__):
-        if state.global_step >= step:
-            raise GoneError
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("local_models.training.fit._Around.on_step_begin", then_gone, raising=False)
-        with pytest.raises(GoneError):
-            done(*words)
-
-
-def test_what_was_broken_off_goes_on_with_its_own_data_only_and_can_be_thrown_away(place, done):
-    (place / "d.txt").write_text(TEXT)
-    words = ("heal", "deep", *(word.replace("c.txt", "d.txt") for word in HEAL), "--steps", "24", "--out", "off")
-    broken_off(done, *words)
-    (place / "d.txt").write_text(TEXT.replace("pens", "pins"))
-    with pytest.raises(InputError, match="had begun with other data: say the same"):
-        done(*words)
-    done(*words, "--restart", "--progress", str(place / "off.progress"))
-    told = [json.loads(line) for line in (place / "off.progress").read_text().splitlines()]
-    assert min(each["step"] for each in told if "step" in each) == 0
-    assert len(losses(place / "off")) == 24
-
-
 def test_a_command_that_failed_before_its_first_checkpoint_stands_in_nobodys_way(place, done):
     (place / "short.txt").write_text("Too short.")
     words = ("--length", "32", "--steps", "4", "--out", "second-try")
@@ -237,46 +127,6 @@ def test_two_commands_do_not_train_one_model_at_a_time(place, done):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is training taken"):
             done("heal", "deep", *HEAL, "--steps", "4", "--out", "taken")
-
-
-def test_raised_steps_are_trained_though_only_the_control_was_broken_off(place, done, monkeypatch):
-    words = ("heal", "deep", *HEAL, "--control", "base", "--out", "raised", "--json")
-    with monkeypatch.context() as patched:
-        patched.setattr("local_models.training.finish._carry", lambda *_: None)
-        real = __import__("api.training", fromlist=["_run"])._run
-
-        def first_only(asked, source, work, tell, out, **more):
-            if out is None:
-                raise GoneError
-            return real(asked, source, work, tell, out, **more)
-
-        patched.setattr("api.training._run", first_only)
-        with pytest.raises(GoneError):
-            done(*words, "--steps", "8")
-    assert json.loads((place / ".raised.training" / "model.json").read_text())["curve"]["steps"] == 8
-    runs = json.loads(done(*words, "--steps", "12"))["runs"]
-    assert {who: run["steps"] for who, run in runs.items()} == {"model": 12, "control": 12}
-    straight = json.loads(done("heal", "deep", *HEAL, "--steps", "12", "--out", "straight-12", "--json"))["runs"]
-    assert runs["model"]["loss_after"] == straight["model"]["loss_after"]
-
-
-@pytest.mark.parametrize(
-    ("stage", "option", "row"),
-    [
-        ("teach", "--examples", {"question": "What is {} + 1?", "answer": "{}!"}),
-        ("align", "--pairs", {"prompt": "What is {} + 1?", "chosen": "{}!", "rejected": "Who knows {}"}),
-    ],
-)
-def test_teaching_and_aligning_go_on_with_the_same_losses(place, done, stage, option, row):
-    rows = [{key: text.format(n) for key, text in row.items()} for n in range(40)]
-    (place / f"{stage}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    how = ("--steps", "10", "--every", "4", "--learning-rate", "0.01", "--length", "64", "--batch", "2")
-    words = (stage, "deep", option, f"{stage}.jsonl", *how)
-    done(*words, "--out", f"{stage}-straight")
-    broken_off(done, *words, "--out", f"{stage}-off", step=6)
-    done(*words, "--out", f"{stage}-off")
-    assert losses(place / f"{stage}-off") == losses(place / f"{stage}-straight")
-    assert len(losses(place / f"{stage}-off")) == 10
 
 
 def test_lines_that_were_passed_over_are_counted_once_and_other_files_are_said(place, done):
@@ -306,3 +156,21 @@ def test_a_host_with_several_gpus_trains_on_the_first_and_says_how_to_use_all(mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     _one_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_tokens_are_those_of_all_processes_and_not_exceeded(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert [steps_of(0, tokens, 100) for tokens in (0, 1, 199, 200)] == [0, 1, 1, 2]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert steps_of(0, 1200, 100) == 3
+    with pytest.raises(InputError, match="in one way"):
+        steps_of(1, 1, 1)
+
+
+def test_removing_a_name_frees_what_a_training_that_was_broken_off_has_left(tmp_path):
+    work = tmp_path / "home" / "built" / ".half.training"
+    (work / "model" / "checkpoint-4").mkdir(parents=True)
+    (work / "model" / "checkpoint-4" / "weights").write_bytes(b"0" * 1000)
+    told = eot(tmp_path, "models", "rm", "half", "--json")
+    assert json.loads(told.stdout) == [{"name": "half", "freed_bytes": 1000}]
+    assert not work.exists()

@@ -49,10 +49,10 @@ def heal(
     progress: Progress = None,
 ) -> None:
     """Continued pre-training on your text. A command that was broken off goes on where its last checkpoint is."""
-    from api.training import Training, paths_of, train
+    from api.training import Training, paths_of, steps_of, train
     from local_models.training.recipe import Recipe
 
-    steps = steps or -(-tokens // (batch * gather * length))
+    steps = steps_of(steps, tokens, batch * gather * length)
     rate = learning_rate or (2e-4 if lora else 5e-5)
     recipe = Recipe(steps, minutes, lora, rate, batch, gather, length, warmup, seed, every, every, held)
     asked = Training("heal", model, paths_of(corpus), recipe, out, name, control, progress, restart=restart)

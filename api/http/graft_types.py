@@ -91,6 +91,8 @@ class _Trained(_Asked):
         ways = [name for name in ("steps", "tokens", "minutes") if name in type(self).model_fields]
         if all(getattr(self, way) is None for way in ways):
             raise ValueError(f"say how long to train: {', '.join(ways[:-1])} or {ways[-1]}")
+        if self.steps and getattr(self, "tokens", None):
+            raise ValueError("say how long in one way: steps or tokens")
         return self
 
     def models_named(self) -> Sequence[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from fastapi.responses import FileResponse
 
@@ -13,6 +14,7 @@ from api.http.makings import MakingObject
 from api.http.service import Owner, Serving
 from api.making import Order
 from api.service import Service
+from api.store import Making
 
 KIND, CURVE = "graft", "curve.png"
 router = makings.router("/v1/grafts", KIND)
@@ -29,9 +31,14 @@ async def get_curve(job_id: str, service: Serving, owner: Owner) -> FileResponse
     """Losses over tokens as a picture, of a training that has ended."""
     row = await makings.owned(service, job_id, owner, KIND)
     curve = service.settings.home / "built" / row.model / CURVE if row.model else None
-    if row.status != "completed" or curve is None or not await asyncio.to_thread(curve.is_file):
+    if curve is None or not await asyncio.to_thread(_drawn_by, row, curve):
         raise ApiError(404, "this job has drawn no curve: only a training that has ended does", code="not_found")
     return FileResponse(curve, media_type="image/png")
+
+
+def _drawn_by(row: Making, curve: Path) -> bool:
+    """Whether it is this job's: the model may have been removed since, and made anew by another."""
+    return row.status == "completed" and curve.is_file() and curve.stat().st_mtime <= (row.ended or 0.0)
 
 
 async def _order(service: Service, body: GraftRequest, owner: str) -> Order:

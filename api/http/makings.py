@@ -94,14 +94,14 @@ def router(prefix: str, kind: str) -> APIRouter:
         job_id: str,
         service: Serving,
         owner: Owner,
-        forget: Annotated[bool, Query(description="Delete its row and checkpoints, too; never the model.")] = False,  # noqa: FBT002 - a query
+        forget: Annotated[bool, Query(description="Delete its row, too; model and checkpoints stay.")] = False,  # noqa: FBT002 - a query
     ) -> Response:
         """End a job and every process of it. Checkpoints stay: asked for again, it goes on from the last one."""
         row = await owned(service, job_id, owner, kind)
-        if forget:
-            await service.makings.forget(row)
-            return JSONResponse(MakingForgotten(id=job_id).model_dump())
         row = await service.makings.cancel(job_id) or row
+        if forget:
+            await service.store.makings.delete(job_id)
+            return JSONResponse(MakingForgotten(id=job_id).model_dump())
         return JSONResponse(making_object(row).model_dump(mode="json"))
 
     return made

@@ -17,7 +17,7 @@ def last_whole(folder: Path) -> Path | None:
     """The newest whole checkpoint; what is in its way (newer, cut off) is deleted."""
     found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
     for checkpoint in found:
-        if (checkpoint / _MARK).is_file():
+        if (checkpoint / _MARK).is_file():  # it is there only with all that is written in it
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
@@ -25,7 +25,7 @@ def last_whole(folder: Path) -> Path | None:
 
 def seconds_of(checkpoint: Path | None) -> float:
     """How long the run had lasted when it was written."""
-    return float((checkpoint / _MARK).read_text(encoding="ascii")) if checkpoint else 0.0
+    return float((checkpoint / _MARK).read_text(encoding="utf-8")) if checkpoint else 0.0
 
 
 def mark(folder: Path, step: int, seconds: float) -> None:
@@ -33,12 +33,26 @@ def mark(folder: Path, step: int, seconds: float) -> None:
     checkpoint = folder / f"checkpoint-{step}"
     for file in (*checkpoint.iterdir(), checkpoint):
         _flush(file)
-    (checkpoint / _MARK).write_text(f"{seconds:.3f}", encoding="ascii")
-    _flush(checkpoint / _MARK)
-    _flush(checkpoint)
+    write_whole(checkpoint / _MARK, f"{seconds:.3f}")
     for other in folder.glob("checkpoint-*"):
         if other != checkpoint:
             shutil.rmtree(other)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """The file is the old one or the new one, whatever happens, and on the disk when this returns.
+
+    Raises:
+        OSError: the disk is full, say; the old one stays.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        _flush(part)
+        part.replace(file)
+        _flush(file.parent)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _step(checkpoint: Path) -> int:

@@ -134,7 +134,12 @@ def _text_in(line: bytes) -> str:
     """The text of one line of JSON, or "" where there is none."""
     try:
         row = json.loads(line)
-    except ValueError:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested without end
         return ""
     text = row.get("text") if isinstance(row, dict) else row
-    return text if isinstance(text, str) else ""
+    return readable(text) if isinstance(text, str) else ""
+
+
+def readable(text: str) -> str:
+    """Half a pair of surrogates, as a cut emoji leaves it in JSON, becomes "?": no tokenizer reads it."""
+    return text.encode("utf-8", "replace").decode("utf-8")

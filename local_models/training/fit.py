@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def fit(make: Callable[[], Any], recipe: Recipe, work: Path, watch: Watch) -> tu
 
     trainer.remove_callback(PrinterCallback)
     try:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        with suppress(_OverError):
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except (OSError, RuntimeError) as fault:
         raise _told(fault) from fault
     except Exception as fault:
@@ -109,6 +111,10 @@ def _told(fault: Exception) -> Exception:
     return TrainingError(f"the training broke off: {fault}")
 
 
+class _OverError(Exception):
+    """There is nothing left to train."""
+
+
 class _Around(TrainerCallback):  # type: ignore[misc]
     """Marks whole checkpoints, tells what is logged, and ends the run when its time is over or its loss is lost."""
 
@@ -120,6 +126,13 @@ class _Around(TrainerCallback):  # type: ignore[misc]
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._began
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A run that had ended when its process died is loaded, and not gone on with: trl would do one step more."""
+        del args, control
+        steps, minutes = self._recipe.steps, self._recipe.minutes
+        if (steps and state.global_step >= steps) or (minutes and self._before >= 60 * minutes):
+            raise _OverError
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args, state

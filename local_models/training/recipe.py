@@ -38,7 +38,3 @@ class Recipe:
             )
         if min(self.batch, self.gather, self.evaluate_every, self.save_every, self.held) < 1 or self.length < 2:
             raise InputError("batch, gather, evaluate-every, save-every and held are at least 1, and length 2")
-
-    def tokens(self, processes: int = 1) -> int:
-        """Tokens of one step."""
-        return self.batch * self.gather * self.length * processes

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eot.errors import InputError
+from local_models.training.corpus import readable
 
 EVERY = 10
 """Every tenth row is held out, to measure with."""
@@ -74,7 +75,7 @@ def _row_in(line: bytes, shape: Callable[[Mapping[str, Any]], Row | None]) -> Ro
     try:
         row = json.loads(line)
         return shape(row) if isinstance(row, dict) else None
-    except (ValueError, TypeError, KeyError):  # no JSON or no UTF-8, or a message without a role
+    except (ValueError, TypeError, KeyError, RecursionError):  # no JSON or no UTF-8, or a message without a role
         return None
 
 
@@ -108,5 +109,5 @@ def _first(row: Mapping[str, Any], *names: str) -> Any:
 def _messages(said: Any, role: str) -> list[dict[str, str]]:
     """Messages as they are, or a text as the one message of this role."""
     if isinstance(said, str):
-        return [{"role": role, "content": said}]
-    return [{"role": str(each["role"]), "content": str(each["content"])} for each in said]
+        return [{"role": role, "content": readable(said)}]
+    return [{"role": str(each["role"]), "content": readable(str(each["content"]))} for each in said]
