@@ -96,6 +96,8 @@ def test_an_agent_with_its_capacity_of_the_last_choices_is_passed_over_until_the
     assert [even.pick(expected, 2) for _ in range(200)] == [[0, 1]] * 200, "where all are full, the best are asked"
     never = Balance([1.0, 0.0], rate=0, capacity=1.0)
     assert never.pick(np.array([0.1, 0.9]), 1) == [0]
+    tenth = Balance([0.1, 0.9], rate=0, capacity=1.1)
+    assert [tenth.pick(expected, 1)[0] for _ in range(30)].count(0) == 11, "1.1 x 0.1 x 100, whatever floats make of it"
 
 
 def test_a_gate_with_a_balance_spreads_its_picks_and_still_asks_as_few_as_are_needed():
