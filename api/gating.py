@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.gating import READ_CHARACTERS, Examples, Gate, Recipe, Scored, examples, fit, save
+from agents.gating import READ_CHARACTERS, Examples, Recipe, Scored, digests, examples, fit, save
 from agents.gating.examples import Floats
 from api.compose import embedder
 from api.gated import gate_of, gate_path
@@ -58,7 +58,7 @@ class Judging:
 
 
 def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
-    """Judge the gate on a fifth that it has not seen, then train it on everything and keep it.
+    """Judge the gate on a fifth of the different questions, unseen by it; then train it on everything and keep it.
 
     Raises:
         AnswersError: a row cannot be read; names file and line.
@@ -68,17 +68,18 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
     settings = load_settings(config)
     found = examples(_rows(asked, settings))
     vectors = embed_questions(found.questions, settings)
-    order = np.random.default_rng(asked.recipe.seed).permutation(len(found))
-    held, kept = np.split(order, [max(1, round(_HELD_OUT * len(found)))])
-    taught, test = found.at(kept), found.at(held)
-    tried = fit(taught, vectors[kept], settings.embed.model, asked.recipe)
-    report = judge({asked.recipe.method: tried}, taught, test, vectors[held])
+    known = digests(found.questions)
+    different = np.random.default_rng(asked.recipe.seed).permutation(np.unique(known))
+    test = np.isin(known, different[: round(_HELD_OUT * len(different))])
+    kept, held = np.flatnonzero(~test), np.flatnonzero(test)
+    tried = fit(found.at(kept), vectors[kept], settings.embed.model, asked.recipe)
+    report = judge({asked.recipe.method: tried}, found.at(held), vectors[held])
     save(fit(found, vectors, settings.embed.model, asked.recipe), gate_path(settings, asked.name))
     show(report, as_json=as_json)
 
 
 def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None:
-    """Judge a kept gate on scored questions that it was not trained on.
+    """Judge a kept gate on those of the scored questions that it was not trained on.
 
     Raises:
         AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`.
@@ -86,15 +87,8 @@ def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None
     settings = load_settings(config)
     gate = gate_of(judging.name, settings)
     test = read_examples(judging.file, judging.questions).of(gate.agents)
-    taught = Examples((), gate.agents, _rewards(gate))
     vectors = embed_questions(test.questions, settings)
-    show(judge({judging.name: gate}, taught, test, vectors, _costs(judging.costs)), as_json=as_json)
-
-
-def _rewards(gate: Gate) -> Floats:
-    """What it was taught of each agent: its rows where it keeps them, else its bias as a mean."""
-    rewards = getattr(gate.model, "rewards", None)
-    return np.asarray(1 / (1 + np.exp(-gate.model.bias)))[None] if rewards is None else rewards  # type: ignore[union-attr]
+    show(judge({judging.name: gate}, test, vectors, _costs(judging.costs)), as_json=as_json)
 
 
 def read_examples(file: Path, questions: Path | None) -> Examples:
@@ -195,21 +189,47 @@ def show(report: GateReport, *, as_json: bool) -> None:
         sys.stdout.write(report.model_dump_json() + "\n")
         return
     console = Console()
-    table = _table(f"{report.questions} questions that the gate had not seen; learnt from {report.learnt_from}")
+    console.print(Text(_counted(report)), soft_wrap=True)
+    if report.questions:
+        console.print(_routers(report))
+        console.print(_preselected(report))
+    console.print(Text(clean(report.verdict), style="bold"), soft_wrap=True)
+
+
+def _counted(report: GateReport) -> str:
+    left = {"that it was taught": report.already_taught, "without a score of every agent": report.half_scored}
+    out = (
+        "; left out: " + ", ".join(f"{count} {why}" for why, count in left.items() if count)
+        if any(left.values())
+        else ""
+    )
+    return f"{report.questions} questions that the gate had not seen; learnt from {report.learnt_from}{out}"
+
+
+def _routers(report: GateReport) -> Table:
+    table = _table("one is asked")
     costly = any(one.cost is not None for one in report.routers)
     for heading in ("asks", "right %", "to best single", *(["cost"] if costly else [])):
         table.add_column(heading, justify="left" if heading == "asks" else "right", no_wrap=heading != "asks")
     for one in report.routers:
-        cost = ["" if one.cost is None else f"{one.cost:.4g}"] if costly else []
+        cost = [_cost(one.cost)] if costly else []
         table.add_row(Text(clean(one.name)), _said(one.reward), _said(one.vs_best, "+"), *cost)
-    console.print(table)
+    return table
+
+
+def _preselected(report: GateReport) -> Table:
     table = _table("any of k right")
-    for heading in ("k", "the gate's k", "the k best", "gain"):
+    costly = any(one.routed_cost is not None for one in report.preselected)
+    for heading in ("k", "the gate's k", "the k best", "gain", *(["cost", "of the k best"] if costly else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.preselected:
-        table.add_row(str(row.count), _said(row.routed), _said(row.fixed), _said(row.gain, "+"))
-    console.print(table)
-    console.print(Text(clean(report.verdict), style="bold"), soft_wrap=True)
+        costs = [_cost(row.routed_cost), _cost(row.fixed_cost)] if costly else []
+        table.add_row(str(row.count), _said(row.routed), _said(row.fixed), _said(row.gain, "+"), *costs)
+    return table
+
+
+def _cost(cost: float | None) -> str:
+    return "" if cost is None else f"{cost:.4g}"
 
 
 def _table(title: str) -> Table:

@@ -1,11 +1,13 @@
 """Gates on recorded outcomes: `python benchmarks/gate.py TRAIN.json.gz TEST.json.gz`.
 
 Rows are {"question", "scores": {AGENT: 0..1}}; needs the extra `embed` and the weights of the vote's embedding
-model. The questions are embedded once, for all gates.
+model. The questions are embedded once, for all gates. Test questions that are in TRAIN are left out. The cost of asking
+an agent is its size, in billions of parameters, as its name says it: what a token costs, not how many there were.
 """
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -36,7 +38,8 @@ test = read_examples(asked.test, None).of(taught.agents)
 vectors = embed_questions(taught.questions, settings)
 unseen = embed_questions(test.questions, settings)
 gates = {name: fit(taught, vectors, settings.embed.model, recipe) for name, recipe in RECIPES.items()}
-report = judge(gates, taught, test, unseen)
+sizes = {name: float(size[1]) for name in taught.agents if (size := re.search(r"(\d+)b\b", name))}
+report = judge(gates, test, unseen, sizes)
 if asked.json:
     print(json.dumps(report.model_dump()))
 else:

@@ -1,7 +1,8 @@
 """Is a gate worth it? Beside the best single agent, a random one, and the oracle that always knows who is right.
 
-The gate never sees the questions it is judged on. The best single agent is the best on the questions that the gate was
-trained on: what anyone without a gate would take. A gain is claimed only where its 95 % interval leaves 0 out.
+A gate is judged on questions it was not taught and that every agent was scored on: a missing score is no wrong answer.
+The best single agent is the best on the questions that the gate was trained on: what anyone without a gate would take.
+A gain is claimed only where its 95 % interval leaves 0 out, and nothing is said of fewer than ten questions.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.gating import Examples, Gate, top_k
-from agents.gating.examples import Floats
+from agents.gating.examples import FEWEST, Floats
 from eot.types import Frozen
 from evaluation.statistics import Interval, accuracy, difference
 
@@ -33,19 +35,30 @@ class Routed(Frozen):
 
 
 class Preselected(Frozen):
-    """Asking `count` agents: how often any of them is right, the gate's choice and the best fixed ones."""
+    """Asking `count` agents: how often any of them is right, the gate's choice and the best fixed ones.
+
+    Costs are those of all `count` together.
+    """
 
     count: int
     routed: Interval
     fixed: Interval
     gain: Interval
+    routed_cost: float | None = None
+    fixed_cost: float | None = None
 
 
 class GateReport(Frozen):
-    """What was measured on `questions` that no gate had seen, and what may be said of it."""
+    """What was measured on `questions` that no gate had seen, and what may be said of it.
+
+    `already_taught` questions were left out because a gate learnt from them, `half_scored` because an agent had no
+    score. `agents` says how good each was on what the first gate learnt from (`agents.gating.examples.means`).
+    """
 
     learnt_from: int
     questions: int
+    already_taught: int
+    half_scored: int
     agents: Mapping[str, float]
     routers: tuple[Routed, ...]
     preselected: tuple[Preselected, ...]
@@ -53,42 +66,57 @@ class GateReport(Frozen):
 
 
 def judge(
-    gates: Mapping[str, Gate],
-    taught: Examples,
-    test: Examples,
-    vectors: Floats,
-    costs: Mapping[str, float] | None = None,
+    gates: Mapping[str, Gate], test: Examples, vectors: Floats, costs: Mapping[str, float] | None = None
 ) -> GateReport:
-    """Route the test questions by every gate.
+    """Route the test questions by every gate, but for those that one was taught and those that lack a score.
 
     Args:
-        gates: by the name they are shown under; the first is the one that the verdict is about.
-        taught: what they were trained on.
-        test: questions they have not seen, scored for the same agents; unknown rewards count as 0.
+        gates: by the name they are shown under, all of the same agents; the first is the one that the verdict is about.
+        test: scored questions, the agents in the gates' order.
         vectors: [N, d], of the test questions.
         costs: what asking an agent costs, in any one unit; else what the test questions say of it.
     """
-    rewards = np.nan_to_num(test.rewards)
-    means = np.nanmean(taught.rewards, axis=0)
-    order = top_k(means, len(means))
+    name, first = next(iter(gates.items()))
+    known = np.any([gate.was_taught(test.questions) for gate in gates.values()], axis=0)
+    scored = ~np.isnan(test.rewards).any(axis=1)
+    fair = np.flatnonzero(scored & ~known)
+    order = top_k(first.means, len(first.means))
+    routers, preselected = _compared(gates, test.at(fair), vectors[fair], order, costs) if len(fair) else ([], [])
+    return GateReport(
+        learnt_from=first.learnt_from,
+        questions=len(fair),
+        already_taught=int(known.sum()),
+        half_scored=int((~scored & ~known).sum()),
+        agents={agent: float(first.means[place]) for place, agent in enumerate(test.agents)},
+        routers=tuple(routers),
+        preselected=tuple(preselected),
+        verdict=_verdict(routers[0]) if len(fair) >= FEWEST else _too_few(name, len(fair)),
+    )
+
+
+def _compared(
+    gates: Mapping[str, Gate],
+    test: Examples,
+    vectors: Floats,
+    order: Sequence[int],
+    costs: Mapping[str, float] | None,
+) -> tuple[list[Routed], list[Preselected]]:
+    rewards = test.rewards
     price = test.costs if costs is None else np.tile([costs.get(name, np.nan) for name in test.agents], (len(test), 1))
     best = np.full(len(test), order[0])
     expected = {name: gate.expected(vectors) for name, gate in gates.items()}
     picks = {name: rows.argmax(axis=1) for name, rows in expected.items()}
-    picks |= {f"best single ({test.agents[order[0]]})": best, "oracle": rewards.argmax(axis=1)}
+    picks |= {f"best single ({test.agents[order[0]]})": best, "oracle": _oracle(rewards, price)}
     routers = [_routed(name, chosen, best, rewards, price, test.agents) for name, chosen in picks.items()]
     routers.append(_random(rewards, best, price))
-    first = next(iter(gates))
-    return GateReport(
-        learnt_from=len(taught),
-        questions=len(test),
-        agents={name: float(means[place]) for place, name in enumerate(test.agents)},
-        routers=tuple(routers),
-        preselected=tuple(
-            _preselected(count, expected[first], order, rewards) for count in range(1, min(MOST_ASKED, len(order)) + 1)
-        ),
-        verdict=_verdict(routers[0]),
-    )
+    first = next(iter(expected.values()))
+    counts = range(1, min(MOST_ASKED, len(order)) + 1)
+    return routers, [_preselected(count, first, order, rewards, price) for count in counts]
+
+
+def _oracle(rewards: Floats, price: Floats | None) -> NDArray[np.intp]:
+    """The best of each row, [N]; of equals the cheapest, and the first where nobody knows what they cost."""
+    return np.lexsort((np.zeros_like(rewards) if price is None else price, -rewards), axis=1)[:, 0]
 
 
 def _routed(
@@ -122,10 +150,23 @@ def _random(rewards: Floats, best: Floats, price: Floats | None) -> Routed:
     )
 
 
-def _preselected(count: int, expected: Floats, order: Sequence[int], rewards: Floats) -> Preselected:
-    routed = [rewards[row, top_k(expected[row], count)].max() for row in range(len(rewards))]
-    fixed = rewards[:, list(order[:count])].max(axis=1).tolist()
-    return Preselected(count=count, routed=accuracy(routed), fixed=accuracy(fixed), gain=difference(routed, fixed))
+def _preselected(
+    count: int, expected: Floats, order: Sequence[int], rewards: Floats, price: Floats | None
+) -> Preselected:
+    chosen = np.array([top_k(row, count) for row in expected])  # N K
+    always = np.tile(order[:count], (len(rewards), 1))
+    routed, fixed = (np.take_along_axis(rewards, who, axis=1).max(axis=1).tolist() for who in (chosen, always))
+    spent = [
+        None if price is None else _mean(np.take_along_axis(price, who, axis=1).sum(axis=1)) for who in (chosen, always)
+    ]
+    return Preselected(
+        count=count,
+        routed=accuracy(routed),
+        fixed=accuracy(fixed),
+        gain=difference(routed, fixed),
+        routed_cost=spent[0],
+        fixed_cost=spent[1],
+    )
 
 
 def _verdict(gate: Routed) -> str:
@@ -136,3 +177,8 @@ def _verdict(gate: Routed) -> str:
     if high < 0:
         return f"the gate {gate.name} loses: {said}; ask the best agent alone"
     return f"no gain of the gate {gate.name} can be claimed: {said}"
+
+
+def _too_few(name: str, count: int) -> str:
+    wanted = f"{FEWEST} or more are needed that it was not taught, with a score of every agent"
+    return f"nothing can be said of the gate {name} on {count} questions: {wanted}"

@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.llm]
 SUMS = [f"What is {a} times {b}, plus {a}?" for a in range(2, 9) for b in range(3, 8)]
 VERSES = [f"Write a {mood} verse about {thing}." for mood in ("sad", "merry", "short", "slow", "wild")
           for thing in ("the sea", "an old oak", "rain", "my mother", "autumn", "a lost cat", "home")]  # fmt: skip
+OTHER_SUMS = [f"What is {a} times 11, plus {a}?" for a in range(2, 10)]
+OTHER_VERSES = [f"Write a gentle verse about {thing}." for thing in ("snow", "a lake", "tea", "my father", "spring",
+                "a young dog", "the moon", "bread")]  # fmt: skip
 SETTINGS = """
 [embed]
 model = "{minilm}"
@@ -33,14 +36,21 @@ topology = "memory"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("gated")
-    rows = [{"question": q, "scores": {"reckoner": 1, "bard": 0}} for q in SUMS]
-    rows += [{"question": q, "scores": {"reckoner": 0, "bard": 1}} for q in VERSES]
-    (made / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    taught = scored(SUMS, VERSES)
+    (made / "scored.jsonl").write_text(taught, encoding="utf-8")
+    half = '{"question": "What is 70 minus 7?", "scores": {"reckoner": 1}}\n'
+    (made / "others.jsonl").write_text(scored(OTHER_SUMS, OTHER_VERSES) + half + taught, encoding="utf-8")
     settle(made)
     trained = eot(made, "gate", "train", "who", "scored.jsonl", "--neighbours", "10")
     assert trained.returncode == 0, trained.stderr
     made.joinpath("trained.txt").write_text(trained.stdout, encoding="utf-8")
     return made
+
+
+def scored(sums, verses):
+    rows = [{"question": q, "scores": {"reckoner": 1, "bard": 0}} for q in sums]
+    rows += [{"question": q, "scores": {"reckoner": 0, "bard": 1}} for q in verses]
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def settle(folder, pick=1):
@@ -69,12 +79,14 @@ def test_the_gate_picks_whom_to_ask_by_the_question_and_never_whom_it_does_not_k
     settle(folder)
 
 
-def test_a_gate_is_judged_on_other_questions_with_what_they_cost(folder):
+def test_a_gate_is_judged_on_questions_it_was_not_taught_with_what_they_cost(folder):
     (folder / "costs.json").write_text('{"reckoner": 2, "bard": 10}', encoding="utf-8")
-    ran = eot(folder, "gate", "report", "who", "scored.jsonl", "--costs", "costs.json", "--json")
+    ran = eot(folder, "gate", "report", "who", "others.jsonl", "--costs", "costs.json", "--json")
     report = json.loads(ran.stdout)
-    assert report["questions"] == 70
-    assert report["routers"][0]["cost"] == pytest.approx(6, abs=0.5)
+    assert [report[key] for key in ("questions", "already_taught", "half_scored", "learnt_from")] == [16, 70, 1, 70]
+    assert report["routers"][0]["reward"]["mean"] == 1.0
+    assert report["routers"][0]["cost"] == 6.0
+    assert report["preselected"][1]["fixed_cost"] == 12.0
     assert {"best single (reckoner)", "oracle", "random"} <= {one["name"] for one in report["routers"]}
 
 

@@ -1,7 +1,7 @@
 """A gate over questions that picks whom to ask: mixture of experts with whole agents as experts."""
 
 from agents.gating.choose import Balance, top_k, top_p
-from agents.gating.examples import Examples, Scored, examples
+from agents.gating.examples import Examples, Scored, digests, examples
 from agents.gating.gate import READ_CHARACTERS, Gate, Method, Pick, Recipe, fit, load, save
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Pick",
     "Recipe",
     "Scored",
+    "digests",
     "examples",
     "fit",
     "load",

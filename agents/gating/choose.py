@@ -35,18 +35,23 @@ def top_p(expected: Floats, wanted: float, most: int, liked: Floats | None = Non
 
 WINDOW = 100
 """Choices over which an agent's capacity is counted."""
+_ROUNDING = 1e-9
+"""1.1 x 0.1 x 100 is a little more than 11 to a computer."""
 _LAST = 1e6
 """More than any reward and bias: who is full comes after all others."""
 
 
 @dataclass
 class Balance:
-    """Keeps each agent's share of the questions near a target, by a bias on selection alone (DeepSeek-V3, 2412.19437).
+    """Keeps each agent's share of the questions near a target, by a bias on selection alone.
 
-    `shares`[M] sum to 1. The bias moves by `rate` a question towards whoever is asked too little; expected rewards that
-    are reported stay untouched. With a `capacity` factor c, an agent that had c times its share of the last `WINDOW`
-    choices is full, and the next best is asked in its place (GShard, 2006.16668); where all are full, the best is. Not
-    thread-safe: one event loop owns it.
+    `shares`[M] sum to 1. After each question the bias moves by `rate` x (share - load), the load of 1 being
+    divided among those asked; expected rewards that are reported stay untouched. DeepSeek-V3 (2412.19437) has such a
+    bias and moves it a fixed step by the sign of what a whole batch shows; one question's sign says nothing of shares.
+
+    With a `capacity` factor c, an agent that had c times its share of the last `WINDOW` choices is full, and the next
+    best is asked in its place (GShard, 2006.16668); where all are full, the best is. Not thread-safe: one event loop
+    owns it.
     """
 
     shares: Sequence[float]
@@ -68,7 +73,7 @@ class Balance:
         """Who was chosen as often of late as may be: ceil(c x share x WINDOW) times. bool[M]."""
         if self.capacity is None:
             return np.zeros(len(self.shares), dtype=bool)
-        most = np.ceil(self.capacity * np.asarray(self.shares) * WINDOW)
+        most = np.ceil(self.capacity * np.asarray(self.shares) * WINDOW - _ROUNDING)
         return np.asarray(np.bincount(list(self.recent), minlength=len(self.shares)) >= most)
 
     def note(self, chosen: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from eot.errors import InputError
 
 Floats = NDArray[np.float64]
 FEWEST = 10
-"""Fewer labelled questions than this teach nothing: the gate would be an anecdote."""
+"""Fewer labelled questions than this teach nothing and show nothing: they would be an anecdote."""
+PRIOR_QUESTIONS = 5
+"""How many questions what is believed of an agent beforehand is worth."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def examples(rows: Iterable[Scored]) -> Examples:
     """What can be learnt from these rows. A question that comes again counts again.
 
     Raises:
-        InputError: there are too few rows, a score is out of 0..1, or no agent was scored.
+        InputError: there are too few different questions, a score is out of 0..1, or no agent was scored.
     """
     scored = list(rows)
     for number, row in enumerate(scored, start=1):
@@ -70,8 +73,11 @@ def examples(rows: Iterable[Scored]) -> Examples:
             if not 0 <= score <= 1 or math.isnan(score):
                 raise InputError(f"row {number}: the score of {agent} is {score}; scores lie in 0..1")
     agents = tuple(dict.fromkeys(agent for row in scored for agent in row.scores))
-    if len(scored) < FEWEST or not agents:
-        raise InputError(f"{len(scored)} scored questions are too few to learn from; give {FEWEST} or more")
+    different = len({_words(row.question) for row in scored})
+    if different < FEWEST or not agents:
+        raise InputError(
+            f"{different} scored questions are too few to learn from; give {FEWEST} different ones or more"
+        )
     rewards = _matrix([row.scores for row in scored], agents)
     costs = _matrix([row.costs for row in scored], agents) if any(row.costs for row in scored) else None
     return Examples(tuple(row.question for row in scored), agents, rewards, costs)
@@ -79,3 +85,25 @@ def examples(rows: Iterable[Scored]) -> Examples:
 
 def _matrix(rows: Sequence[Mapping[str, float]], agents: Sequence[str]) -> Floats:
     return np.array([[row.get(agent, np.nan) for agent in agents] for row in rows], dtype=np.float64)
+
+
+def means(rewards: Floats) -> Floats:
+    """rewards[N, M], NaN where unknown -> [M]: each agent's mean, shrunk to 0.5 by `PRIOR_QUESTIONS` questions' worth.
+
+    So nobody is thought the best for one question that he happened to know.
+    """
+    known = (~np.isnan(rewards)).sum(axis=0)
+    return np.asarray((np.nansum(rewards, axis=0) + PRIOR_QUESTIONS * 0.5) / (known + PRIOR_QUESTIONS))
+
+
+def digests(questions: Iterable[str]) -> NDArray[np.uint64]:
+    """[N] questions -> uint64[N], by which they are known again; blanks make no difference."""
+    found = [
+        int.from_bytes(blake2b(_words(question).encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        for question in questions
+    ]
+    return np.array(found, dtype=np.uint64)
+
+
+def _words(question: str) -> str:
+    return " ".join(question.split())

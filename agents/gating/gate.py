@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.gating.choose import Balance, top_k, top_p
-from agents.gating.examples import Examples, Floats
+from agents.gating.examples import Examples, Floats, digests, means
 from agents.gating.knn import NEIGHBOURS, Knn
 from agents.gating.softmax import Linear, train
 from eot.errors import InputError
@@ -32,12 +33,22 @@ class Pick:
 
 @dataclass(frozen=True)
 class Gate:
-    """`model` gives expected rewards from vectors made by the embedding model named `embedder`."""
+    """`model` gives expected rewards from vectors made by the embedding model named `embedder`.
+
+    `means`[M] is how good each agent was on the `learnt_from` rows it was taught, `taught` the digests of their
+    questions, each once.
+    """
 
     agents: tuple[str, ...]
     model: Knn | Linear
     embedder: str
     learnt_from: int
+    means: Floats
+    taught: NDArray[np.uint64]
+
+    def was_taught(self, questions: Sequence[str]) -> NDArray[np.bool_]:
+        """bool[N]: which of these questions it learnt from, and so must not be judged on."""
+        return np.isin(digests(questions), self.taught)
 
     def expected(self, vectors: Floats) -> Floats:
         """vectors[Q, d] of unit length -> expected rewards[Q, M], agents in the order of `agents`.
@@ -100,7 +111,8 @@ def fit(found: Examples, vectors: Floats, embedder: str, recipe: Recipe | None =
         model: Knn | Linear = Knn(vectors, found.rewards, recipe.neighbours)
     else:
         model = train(vectors, found.rewards, noise=recipe.noise, balance=recipe.balance, seed=recipe.seed)
-    return Gate(found.agents, model, embedder, len(found))
+    taught = np.unique(digests(found.questions))
+    return Gate(found.agents, model, embedder, len(found), means(found.rewards), taught)
 
 
 def save(gate: Gate, path: Path) -> None:
@@ -110,14 +122,14 @@ def save(gate: Gate, path: Path) -> None:
         InputError: it cannot be written.
     """
     model = gate.model
-    arrays: dict[str, Any]
+    arrays: dict[str, Any] = {"means": gate.means, "taught": gate.taught}
     said: dict[str, Any] = {"agents": gate.agents, "embedder": gate.embedder, "learnt_from": gate.learnt_from}
     if isinstance(model, Knn):
         said |= {"method": "knn", "neighbours": model.neighbours}
-        arrays = {"vectors": model.vectors.astype(np.float32), "rewards": model.rewards.astype(np.float32)}
+        arrays |= {"vectors": model.vectors.astype(np.float32), "rewards": model.rewards.astype(np.float32)}
     else:
         said |= {"method": "linear"}
-        arrays = {"weights": model.weights, "bias": model.bias}
+        arrays |= {"weights": model.weights, "bias": model.bias}
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,13 +150,15 @@ def load(path: Path) -> Gate:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             said = json.loads(str(kept["said"]))
-            arrays = {name: kept[name].astype(np.float64) for name in kept.files if name != "said"}
+            taught = kept["taught"].astype(np.uint64)
+            arrays = {name: kept[name].astype(np.float64) for name in kept.files if name not in ("said", "taught")}
         model: Knn | Linear
         if said["method"] == "knn":
             model = Knn(arrays["vectors"], arrays["rewards"], int(said["neighbours"]))
         else:
             model = Linear(arrays["weights"], arrays["bias"])
-        return Gate(tuple(said["agents"]), model, str(said["embedder"]), int(said["learnt_from"]))
+        agents, learnt_from = tuple(said["agents"]), int(said["learnt_from"])
+        return Gate(agents, model, str(said["embedder"]), learnt_from, arrays["means"], taught)
     except FileNotFoundError:
         raise InputError(f"there is no gate {path.stem!r}: train one with `eot gate train {path.stem} FILE`") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as fault:

@@ -9,36 +9,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.gating.examples import Floats
+from agents.gating.examples import PRIOR_QUESTIONS, Floats, means
 
 NEIGHBOURS = 100
-PRIOR_QUESTIONS = 5
-"""How many questions the overall mean of an agent is worth beside its neighbours."""
 
 
 @dataclass(frozen=True)
 class Knn:
-    """vectors[N, d] of unit length, rewards[N, M]; `prior`[M] is each agent's mean reward."""
+    """vectors[N, d] of unit length, rewards[N, M], NaN where unknown."""
 
     vectors: Floats
     rewards: Floats
     neighbours: int = NEIGHBOURS
 
-    @property
-    def prior(self) -> Floats:
-        known = (~np.isnan(self.rewards)).sum(axis=0)
-        total = np.nansum(self.rewards, axis=0)
-        return np.asarray((total + PRIOR_QUESTIONS * 0.5) / (known + PRIOR_QUESTIONS))
-
     def expected(self, vectors: Floats) -> Floats:
         """vectors[Q, d] of unit length -> expected rewards[Q, M].
 
-        Neighbours count alike; an agent that none of them asked falls back to its prior.
+        Neighbours count alike, and beside them an agent's overall mean (`means`) counts as `PRIOR_QUESTIONS` of them;
+        where none of them asked it, that mean is all there is.
         """
         count = min(self.neighbours, len(self.vectors))
         likeness = vectors @ self.vectors.T  # Q N
         nearest = np.argpartition(-likeness, count - 1, axis=1)[:, :count]  # Q K
         rewards = self.rewards[nearest]  # Q K M
         known = (~np.isnan(rewards)).sum(axis=1)
-        total = np.nansum(rewards, axis=1) + PRIOR_QUESTIONS * self.prior
+        total = np.nansum(rewards, axis=1) + PRIOR_QUESTIONS * means(self.rewards)
         return np.asarray(total / (known + PRIOR_QUESTIONS))

@@ -1,8 +1,9 @@
-"""A linear gate: logits = W e(q) + b, trained to maximise the expected reward of whom it would pick.
+"""A linear gate: logits = W e(q) + b, trained on who was right and on the expected reward of whom it would pick.
 
-Options from the mixture-of-experts literature, at the level of whole agents: Shazeer's tunable noise (arXiv 1701.06538)
-while it learns, and Switch's balance loss (arXiv 2101.03961). Balancing to *equal* shares costs accuracy where agents
-differ in quality, so its weight is 0 by default; serving balances to target shares instead (`agents.gating.choose`).
+Options from the mixture-of-experts literature, at the level of whole agents: noise on the logits while it learns, of
+one constant size (Shazeer et al., arXiv 1701.06538, learn its size from the token; this does not), and Switch's balance
+loss (arXiv 2101.03961). Balancing to *equal* shares costs accuracy where agents differ in quality, so its weight is 0
+by default; serving balances to target shares instead (`agents.gating.choose`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.gating.examples import Floats
+from agents.gating.examples import Floats, means
 
 EPOCHS, BATCH, RATE, DECAY = 60, 64, 0.02, 1e-3
 SHARPNESS = 4.0
-"""The softmax's inverse temperature over expected rewards, when they are shown as probabilities."""
+"""The softmax's inverse temperature over expected rewards, when one of them is picked by chance."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """weights[d, M] and bias[M]; `expected` gives the probability that each agent's answer is right."""
+    """weights[d, M] and bias[M].
+
+    `expected` is meant as each agent's chance to be right, and nothing sees to it that it is: half of the loss is about
+    the pick instead, and what it learnt by heart it is too sure of.
+    """
 
     weights: Floats
     bias: Floats
@@ -31,7 +36,9 @@ class Linear:
 
 
 def train(vectors: Floats, rewards: Floats, *, noise: float = 0.0, balance: float = 0.0, seed: int = 0) -> Linear:
-    """Fit by Adam: cross-entropy of each known reward minus the expected reward of the softmax's pick.
+    """Fit by Adam: cross-entropy of each known reward minus the expected reward of the softmax's pick among the known.
+
+    Who was not asked a question is neither right nor wrong there: nothing is learnt of it.
 
     Args:
         vectors: [N, d], unit length.
@@ -43,7 +50,7 @@ def train(vectors: Floats, rewards: Floats, *, noise: float = 0.0, balance: floa
     draw = np.random.default_rng(seed)
     known = ~np.isnan(rewards)
     target = np.where(known, rewards, 0.0)
-    mean = (target.sum(axis=0) + 1) / (known.sum(axis=0) + 2)
+    mean = means(rewards)
     weights = draw.normal(0, 0.01, (vectors.shape[1], rewards.shape[1]))
     bias = np.log(mean / (1 - mean))
     adam = _Adam([weights, bias])
@@ -61,13 +68,14 @@ def train(vectors: Floats, rewards: Floats, *, noise: float = 0.0, balance: floa
 def _slope(logits: Floats, target: Floats, known: Floats, balance: float) -> Floats:
     """The loss's derivative by the logits, B M."""
     entropy = np.where(known, _sigmoid(logits) - target, 0.0)
-    share = _softmax(SHARPNESS * _sigmoid(logits))
+    sharp = np.exp(SHARPNESS * _sigmoid(logits))
     inner = SHARPNESS * _sigmoid(logits) * (1 - _sigmoid(logits))
-    expected = (share * target).sum(axis=1, keepdims=True)
-    reward = -share * (target - expected) * inner
+    asked = _shares(sharp * known)
+    expected = (asked * target).sum(axis=1, keepdims=True)
+    reward = -asked * (target - expected) * inner
     if not balance:
         return np.asarray(entropy + reward)
-    count = logits.shape[1]
+    share, count = _shares(sharp), logits.shape[1]
     load = np.bincount(logits.argmax(axis=1), minlength=count) / len(logits)
     even = balance * count * share * (load - (share * load).sum(axis=1, keepdims=True)) * inner
     return np.asarray(entropy + reward + even)
@@ -93,6 +101,7 @@ def _sigmoid(value: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(value, -30, 30))))
 
 
-def _softmax(value: Floats) -> Floats:
-    raised = np.exp(value - value.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+def _shares(value: Floats) -> Floats:
+    """Each row over its sum; a row of zeros stays one."""
+    total = value.sum(axis=1, keepdims=True)
+    return np.asarray(value / np.where(total, total, 1.0))

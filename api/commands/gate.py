@@ -33,7 +33,7 @@ def train(
         Literal["knn", "linear"], typer.Option(help="Nearest questions, or a trained linear gate.")
     ] = "knn",
     neighbours: Annotated[int, typer.Option(min=1, help="How many questions kNN looks at.")] = 100,
-    noise: Annotated[float, typer.Option(min=0, help="linear: noise on the logits while it learns (Shazeer).")] = 0.0,
+    noise: Annotated[float, typer.Option(min=0, help="linear: constant noise on the logits while it learns.")] = 0.0,
     balance: Annotated[
         float, typer.Option(min=0, help="linear: weight of the balance loss (Switch); it costs accuracy.")
     ] = 0.0,
@@ -41,7 +41,7 @@ def train(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Train a gate, judged on a fifth of what there is that it has not seen, then kept as learnt from all of it."""
+    """Train a gate, judged on a fifth of the questions that it has not seen, then kept as learnt from all of it."""
     from agents.gating import Recipe
     from api.gating import Training, train_gate
 
@@ -53,7 +53,7 @@ def train(
 @app.command("report")
 def report(
     name: Annotated[str, typer.Argument(help="A gate that was trained.")],
-    file: Annotated[Path, typer.Argument(help="Scored questions that it was not trained on.")],
+    file: Annotated[Path, typer.Argument(help="Scored questions; those that it was trained on are left out.")],
     questions: Questions = None,
     costs: Annotated[
         Path | None, typer.Option(help='What asking an agent costs: {"AGENT": number}, in any unit.', metavar="FILE")
