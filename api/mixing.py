@@ -165,16 +165,22 @@ def add_expert(
     out, name = mixture_place(place, home)
     folder = checkpoint_of(mixture, home)
     tell({"stage": "reading what the routers see"})
-    if "ridge" not in (made := read_card(folder).gate):
-        Console(stderr=True).print(
-            f"note: the new expert's row is a ridge's, and this mixture's gate is {made}: their logits are of "
-            "different scales, so see with explain whether the new one takes all or nothing, or train the router",
-            soft_wrap=True, highlight=False, markup=False,
-        )  # fmt: skip
+    if note := gate_note(read_card(folder).gate):
+        Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
     rows = ridge_gate(_seen(folder, home, [text, *others], 0))[:, 0]
     card = edit.add_expert(folder, source_of(model, home), rows, out)
     _say({"model": name, "folder": str(out), "experts": list(card.experts), "active": card.active,
           "parameters": card.parameters, "active_parameters": card.active_parameters}, as_json=as_json)  # fmt: skip
+
+
+def gate_note(gate: str) -> str:
+    """What is to be known of a ridge's row beside rows that were made like this; nothing beside a ridge's."""
+    if "ridge" in gate:
+        return ""
+    return (
+        f"note: the new expert's row is a ridge's, and this mixture's gate is {gate}: their logits are of different "
+        "scales, so see with explain whether the new one takes all or nothing, or train the router"
+    )
 
 
 def drop_expert(mixture: str, expert: str, place: Place, config: Path | None, *, as_json: bool) -> None:

@@ -4,7 +4,10 @@ import asyncio
 import json
 
 import pytest
+from pydantic import ValidationError
 
+from api.http.moe_types import Drop
+from api.mixing import Place, gate_note, mixture_place
 from eot.errors import InputError, SettingsError
 from eot.settings import load
 from local_models.load import Engines
@@ -78,3 +81,20 @@ def test_no_mixture_is_called_as_its_jobs_are(tmp_path):
     (tmp_path / "eot.toml").write_text('[moes.builds]\nmodel = "x"\n')
     with pytest.raises(SettingsError, match="has the jobs"):
         load(tmp_path / "eot.toml")
+    with pytest.raises(InputError, match="has the jobs"):
+        mixture_place(Place(name="builds"), tmp_path)
+    with pytest.raises(ValidationError, match="has the jobs"):
+        Drop(action="drop", mixture="m", expert="0", model_name="builds")
+
+
+def test_a_ridge_row_beside_others_is_told():
+    assert not gate_note("closed-form ridge")
+    assert "this mixture's gate is random" in gate_note("random")
+
+
+def test_the_gate_of_a_shared_expert_is_a_router_wherever_parts_are_told_apart():
+    from local_models.moe.parts import part_of  # noqa: PLC0415  (it imports torch)
+
+    parts = [part_of(f"model.layers.0.mlp.{name}.weight") for name in ("gate", "shared_expert_gate")]
+    assert parts == ["router", "router"]
+    assert part_of("model.layers.0.mlp.shared_expert.up_proj.weight") == "rest"
