@@ -98,10 +98,10 @@ class House:
         Raises:
             UnknownNameError, InputError, WeightsError, MissingExtraError: there is no such mixture, or it cannot run.
         """
-        engine = await self._engines.mixture_of(model)
-        from local_models.moe.explain import explain  # noqa: PLC0415  (torch takes seconds)
+        async with self._engines.shown(model) as engine:
+            from local_models.moe.explain import explain  # noqa: PLC0415  (torch takes seconds)
 
-        return await engine.between(lambda model, tokenizer: explain(model, tokenizer, text))
+            return await engine.between(lambda model, tokenizer: explain(model, tokenizer, text))
 
     async def seated(self, seats: CouncilSettings, question: Question) -> CouncilSettings:
         """Who sits for this question: the gate's choice where the council has a gate, else who is named.

@@ -14,7 +14,7 @@ from rich.console import Console
 from api.grafting import place_of
 from api.milestones import Tell, teller
 from eot.errors import InputError, MissingExtraError
-from eot.settings import load
+from eot.settings import MOE_JOBS, load
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
 
@@ -74,7 +74,7 @@ def build_mixture(asked: Mixing, place: Place, config: Path | None, *, as_json: 
         len(asked.models), active=asked.active, copies=asked.copies, pieces=asked.pieces,
         shared_pieces=asked.shared_pieces, shared=asked.shared, noise=asked.noise, seed=asked.seed,
     )  # fmt: skip
-    out, model = place_of(place.out, place.name, home)
+    out, model = mixture_place(place, home)
     base, models = source_of(asked.base, home), [source_of(name, home) for name in asked.models]
     rows = _gate(asked, base, home, tell)
     gate = rows if len(rows[0]) == len(made_of.source) else rows[:, list(made_of.source)]
@@ -146,7 +146,9 @@ def texts_of(typed: Sequence[str], models: Sequence[str]) -> tuple[Path, ...]:
 def add_expert(
     mixture: str, model: str, text: Path, others: Sequence[Path], place: Place, config: Path | None, *, as_json: bool
 ) -> None:
-    """Add a model to a mixture as one more expert; its row of the gate tells `text` from the `others`.
+    """Add a model to a mixture as one more expert; its row of the gate, a ridge's, tells `text` from the `others`.
+
+    A note says so where the mixture's own rows were made otherwise: then their logits are of another scale.
 
     Raises:
         InputError: there are no other texts, or the model does not fit.
@@ -154,18 +156,31 @@ def add_expert(
     """
     refuse_without_torch()
     from local_models.moe import edit  # noqa: PLC0415
+    from local_models.moe.card import read_card  # noqa: PLC0415
     from local_models.moe.gate_init import ridge_gate  # noqa: PLC0415
 
     if not others:
         raise InputError("a gate tells texts apart: say with --other what the expert is not for, once at least")
     home, tell = load(config).home, teller(place.progress)
-    out, name = place_of(place.out, place.name, home)
+    out, name = mixture_place(place, home)
     folder = checkpoint_of(mixture, home)
     tell({"stage": "reading what the routers see"})
+    if note := gate_note(read_card(folder).gate):
+        Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
     rows = ridge_gate(_seen(folder, home, [text, *others], 0))[:, 0]
     card = edit.add_expert(folder, source_of(model, home), rows, out)
     _say({"model": name, "folder": str(out), "experts": list(card.experts), "active": card.active,
           "parameters": card.parameters, "active_parameters": card.active_parameters}, as_json=as_json)  # fmt: skip
+
+
+def gate_note(gate: str) -> str:
+    """What is to be known of a ridge's row beside rows that were made like this; nothing beside a ridge's."""
+    if "ridge" in gate:
+        return ""
+    return (
+        f"note: the new expert's row is a ridge's, and this mixture's gate is {gate}: their logits are of different "
+        "scales, so see with explain whether the new one takes all or nothing, or train the router"
+    )
 
 
 def drop_expert(mixture: str, expert: str, place: Place, config: Path | None, *, as_json: bool) -> None:
@@ -180,7 +195,7 @@ def drop_expert(mixture: str, expert: str, place: Place, config: Path | None, *,
     from local_models.moe.card import read_card  # noqa: PLC0415
 
     home = load(config).home
-    out, name = place_of(place.out, place.name, home)
+    out, name = mixture_place(place, home)
     folder = checkpoint_of(mixture, home)
     names = read_card(folder).experts
     if not expert.isdecimal() and expert not in names:
@@ -189,6 +204,17 @@ def drop_expert(mixture: str, expert: str, place: Place, config: Path | None, *,
     card = edit.drop_expert(folder, at, out)
     _say({"model": name, "folder": str(out), "experts": list(card.experts), "active": card.active,
           "parameters": card.parameters, "active_parameters": card.active_parameters}, as_json=as_json)  # fmt: skip
+
+
+def mixture_place(place: Place, home: Path) -> tuple[Path, str]:
+    """As `place_of`, where a mixture may not be called what `/v1/moe` calls its jobs.
+
+    Raises:
+        InputError: as `place_of`, or it is called so.
+    """
+    if place.name == MOE_JOBS:
+        raise InputError(f"{MOE_JOBS} is no name for a mixture: /v1/moe/{MOE_JOBS} has the jobs; take another")
+    return place_of(place.out, place.name, home)
 
 
 def source_of(name: str, home: Path) -> Source:

@@ -33,15 +33,35 @@ class Line:
 
 def lines(report: Mapping[str, Any]) -> list[Line]:
     """The report as lines: the base, what is made of it without experts, then the mixtures."""
-    domains = list(report["domains"])
+    domains, systems = list(report["domains"]), _systems(report)
+    base = systems["base"]["losses"]
+    return [_line(name, system, base, domains) for name, system in systems.items()]
+
+
+def paired(report: Mapping[str, Any], name: str) -> dict[str, Interval]:
+    """The loss of one system less that of each other, on the same windows, with a 95 % interval.
+
+    Raises:
+        KeyError: the report has no such system.
+    """
+    domains, systems = list(report["domains"]), _systems(report)
+    ours = _windows(systems[name], domains)
+    return {other: difference(ours, _windows(one, domains)) for other, one in systems.items() if other != name}
+
+
+def _systems(report: Mapping[str, Any]) -> dict[str, Any]:
+    """All, the oracle with them, in the order of a report."""
     systems: dict[str, Any] = dict(report["systems"])
-    branches = [f"branch {domain}" for domain in domains]
-    oracle = {domain: systems[f"branch {domain}"]["losses"][domain] for domain in domains}
+    branches = [f"branch {domain}" for domain in report["domains"]]
+    oracle = {domain: systems[f"branch {domain}"]["losses"][domain] for domain in report["domains"]}
     systems[ORACLE] = {"losses": oracle, "spread": {}}
     first = ["base", "weight average", *branches, ORACLE]
     rest = sorted((name for name in systems if name not in first), key=_order)
-    base = systems["base"]["losses"]
-    return [_line(name, systems[name], base, domains) for name in (*first, *rest)]
+    return {name: systems[name] for name in (*first, *rest)}
+
+
+def _windows(system: Mapping[str, Any], domains: Sequence[str]) -> list[float]:
+    return [value for domain in domains for value in system["losses"][domain]]
 
 
 def _order(name: str) -> tuple[bool, bool, str]:
@@ -50,14 +70,13 @@ def _order(name: str) -> tuple[bool, bool, str]:
 
 def _line(name: str, system: Mapping[str, Any], base: Mapping[str, list[float]], domains: Sequence[str]) -> Line:
     losses = {domain: _mean(system["losses"][domain]) for domain in domains}
-    ours = [value for domain in domains for value in system["losses"][domain]]
-    theirs = [value for domain in domains for value in base[domain]]
+    gap = difference(_windows(system, domains), _windows({"losses": base}, domains))
     own = None
     if system["spread"]:
         own = _mean(
             [_mean([layer[at] for layer in system["spread"][domain]["weights"]]) for at, domain in enumerate(domains)]
         )
-    return Line(name, losses, _mean(list(losses.values())), difference(ours, theirs), own)
+    return Line(name, losses, _mean(list(losses.values())), gap, own)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -77,10 +96,14 @@ def table(found: Sequence[Line]) -> Table:
 
 def cells(line: Line) -> list[str]:
     """The numbers of a line as they are written."""
-    gap = line.to_base
-    said = "" if line.system == "base" else f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    said = "" if line.system == "base" else written(line.to_base)
     own = "" if line.own is None else f"{line.own:.0%}"
     return [*(f"{loss:.3f}" for loss in line.losses.values()), f"{line.mean:.3f}", said, own]
+
+
+def written(gap: Interval) -> str:
+    """A difference as it is written."""
+    return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -17,9 +17,8 @@ from rich.text import Text
 
 from api import mixture_report
 from api.commands.options import names
-from api.grafting import place_of
 from api.milestones import teller
-from api.mixing import Place, refuse_without_torch, source_of
+from api.mixing import Place, mixture_place, refuse_without_torch, source_of
 from eot.errors import InputError, MissingExtraError
 from eot.settings import load
 from eot.text import clean
@@ -70,7 +69,7 @@ def grow(asked: Growing, place: Place, config: Path | None, *, as_json: bool) ->
     home, console, tell = load(config).home, Console(stderr=True), teller(place.progress)
     if len(asked.corpora) < 2:
         raise InputError("a mixture has two domains at least: --corpus code=FILE --corpus maths=FILE")
-    out, name = place_of(place.out, place.name, home)
+    out, name = mixture_place(place, home)
     plan, base = _plan(asked), source_of(asked.base, home)
     corpora = _read(asked, base.folder, plan.tokens(len(asked.corpora)))
     work = asked.work or out.with_name(f".{out.name}.training")

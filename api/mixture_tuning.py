@@ -13,9 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api.grafting import place_of
 from api.milestones import teller
-from api.mixing import Place, refuse_without_torch
+from api.mixing import Place, mixture_place, refuse_without_torch
 from api.mixture_training import Trains
 from eot.settings import load
 from local_models.grafting.sources import checkpoint_of
@@ -58,7 +57,7 @@ def tune(asked: Tuning, place: Place, config: Path | None, *, as_json: bool) -> 
     from local_models.transformers_load import load_model  # noqa: PLC0415
 
     home, console, tell = load(config).home, Console(stderr=True), teller(place.progress)
-    out, name = place_of(place.out, place.name, home)
+    out, name = mixture_place(place, home)
     folder = checkpoint_of(asked.mixture, home)
     model, tokenizer = load_model(folder, home, torch.float32)
     share = -(-asked.tokens // max(1, len(asked.corpora)))

@@ -16,7 +16,9 @@ import random
 import shutil
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Beside this file lies one that is named like a package of ours: this folder must come last.
 sys.path.append(sys.path.pop(0))
@@ -72,6 +74,12 @@ def markdown(found: list[mixture_report.Line]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def differences(report: Mapping[str, Any], name: str) -> str:
+    """The paired differences of docs/results/moe.md."""
+    found = mixture_report.paired(report, name)
+    return "\n".join(f"{name} less {other}: {mixture_report.written(gap)}" for other, gap in found.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
@@ -98,7 +106,9 @@ def main() -> None:
     out = asked.work / "mixture"
     shutil.rmtree(out, ignore_errors=True)
     report = grow(growing, Place(out), None, as_json=False)
-    Console().print(markdown(mixture_report.lines(report)), markup=False, highlight=False, soft_wrap=True)
+    said = [markdown(mixture_report.lines(report))]
+    said += [differences(report, f"ridge gate, {active} active") for active in (2, 1)]
+    Console().print("\n\n".join(said), markup=False, highlight=False, soft_wrap=True)
     for plot in out.glob("*.png") if asked.plots else ():
         shutil.copyfile(plot, asked.plots / f"moe-{plot.name}")
 

@@ -138,6 +138,10 @@ class EmbedSettings(_Table):
     model: str = "all-minilm-l6-v2"
 
 
+MOE_JOBS = "builds"
+"""What a mixture cannot be called: `/v1/moe/builds` has the jobs that make them."""
+
+
 class MoeSettings(_Table):
     """One `[moes.NAME]` table: a mixture of experts that `eot models moe` made, by its name here or its folder."""
 
@@ -219,6 +223,13 @@ class Settings(BaseSettings):
         if name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusions:
             return AgentSettings(model=name)
         return self.agents.get(name)
+
+    @field_validator("moes")
+    @classmethod
+    def _reachable(cls, moes: Mapping[str, MoeSettings]) -> Mapping[str, MoeSettings]:
+        if MOE_JOBS in moes:
+            raise ValueError(f"{MOE_JOBS!r} is no name for a mixture: /v1/moe/{MOE_JOBS} has the jobs")
+        return moes
 
     @field_validator("home")
     @classmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from local_models.catalogue import CATALOGUE
 from local_models.digests import digest_of
 from local_models.engine import Engine
 from local_models.llama_cpp import LlamaCpp
+from local_models.moe.files import refuse_dense
 from local_models.once import Once
 from local_models.threads import default_threads
 from local_models.weights import locate
@@ -54,6 +56,8 @@ class Engines:
         self._kept: set[Path] = set()
         """Torch models that somebody counts on until the end: `give_up` leaves them alone."""
         self._members: dict[str, Path] = {}
+        self._shown: Path | None = None
+        self._showing = asyncio.Lock()
 
     async def get(self, name: str) -> Engine:
         """The engine of a catalogue name, a GGUF file or a safetensors folder; loaded once, however many ask.
@@ -118,14 +122,33 @@ class Engines:
             WeightsError: it cannot be loaded.
             MissingExtraError: torch is not installed.
         """
-        return await self.mixture_of(self.mixture_model(name))
+        model = self.mixture_model(name)
+        path = await self._mixture_path(model)
+        self._kept.add(path)
+        return await self._routed(model, path)
 
-    async def mixture_of(self, model: str) -> TransformersEngine:
-        """As `mixture`, of a model by its name here or its path."""
+    @asynccontextmanager
+    async def shown(self, model: str) -> AsyncIterator[TransformersEngine]:
+        """As `mixture`, of a model by its name here or its path, for one look at it.
+
+        Of those that nobody else counts on only the last one stays loaded, and one look at a time is taken.
+        """
+        path = await self._mixture_path(model)
+        async with self._showing:
+            if self._shown not in {None, path}:
+                left, self._shown = self._shown, None
+                await self._free(left)
+            self._shown = path
+            yield await self._routed(model, path)
+
+    async def _mixture_path(self, model: str) -> Path:
         if not _torch_is_here():
             raise MissingExtraError("A mixture of experts", "torch")
         path = await self._path(model)
-        self._kept.add(path)
+        await asyncio.to_thread(refuse_dense, path)
+        return path
+
+    async def _routed(self, model: str, path: Path) -> TransformersEngine:
         engine = await self._torch(model, path)
         from local_models.moe.routing import routers_of  # noqa: PLC0415  (torch takes seconds)
 
@@ -146,9 +169,12 @@ class Engines:
 
     async def give_up(self, name: str) -> None:
         """Free a model that only sets of `make_set` used, if it is loaded and nobody counts on it."""
-        path = self._members.get(name)
-        task = None if path in self._kept else self._engines.pop((path, "transformers"))
-        if task:
+        await self._free(self._members.pop(name, None))
+
+    async def _free(self, path: Path | None) -> None:
+        if path in self._kept or path in self._members.values() or path == self._shown:
+            return
+        if task := self._engines.pop((path, "transformers")):
             await (await task).close()
 
     async def _path(self, name: str) -> Path:

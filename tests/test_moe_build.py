@@ -49,6 +49,19 @@ def test_a_shared_expert_beside_copies_still_computes_the_dense_model(tmp_path, 
     torch.testing.assert_close(logits(loaded(built.folder)), logits(loaded(base.folder)), **NEAR)
 
 
+def test_the_mean_of_the_models_is_the_expert_that_every_token_takes(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    made_of = recipe(2, active=2, shared="mean")
+    same = mixture(base, [base, base], made_of, tmp_path / "same")
+    torch.testing.assert_close(logits(loaded(same.folder)), logits(loaded(base.folder)), **NEAR)
+    branches = [branch(base, tmp_path / f"b{at}", at) for at in range(2)]
+    block = loaded(mixture(base, branches, made_of, tmp_path / "moe").folder).model.layers[1].mlp
+    theirs = [loaded(one.folder).model.layers[1].mlp for one in branches]
+    mean = (theirs[0].up_proj.weight + theirs[1].up_proj.weight) / 2
+    torch.testing.assert_close(block.shared_expert.up_proj.weight, mean)
+    torch.testing.assert_close(block.experts.down_proj[1], theirs[1].down_proj.weight / 2)
+
+
 def rows_that_pick(model, expert, experts):
     """A gate [L, E, H] whose logit is 20 for this expert and -20 for the others on every token of IDS."""
     layers = model.model.layers

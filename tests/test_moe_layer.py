@@ -61,12 +61,49 @@ def assert_all_ways_agree(layer, x, **tolerance):
         torch.testing.assert_close(results(layer, way, x, dy), plain, **tolerance, msg=lambda text, way=way: way + text)
 
 
-@pytest.mark.parametrize("name", sorted(routers.ROUTERS))
-@pytest.mark.parametrize("training", [True, False])
-def test_all_ways_to_dispatch_agree_in_output_and_gradients(name, training):
+def router_of(name):
     kinds = {"deepseek-moe": routers.DeepSeekMoE(k=3), "deepseek-v3": routers.DeepSeekV3(k=3)}
-    layer = layer_of(kinds.get(name) or routers.ROUTERS[name](), shared=8, shared_gated=True).train(training)
+    return kinds.get(name) or routers.ROUTERS[name]()
+
+
+@pytest.mark.parametrize("name", sorted(routers.ROUTERS))
+@pytest.mark.parametrize("more", [{}, {"capacity": Capacity(train=((0, 0.5),))}, {"dropout": 0.4}, None])
+def test_all_ways_to_dispatch_agree_in_output_and_gradients(name, more):
+    layer = layer_of(router_of(name), shared=8, shared_gated=True, **(more or {})).train(more is not None)
     assert_all_ways_agree(layer, torch.randn(T, H))
+
+
+@pytest.mark.parametrize("name", sorted(routers.ROUTERS))
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_all_ways_to_dispatch_agree_in_half_precision(name, dtype, near):
+    layer = layer_of(router_of(name), shared=8).to(dtype)
+    x, dy = torch.randn(T, H, dtype=dtype), torch.randn(T, H, dtype=dtype)
+    (y, dx, grads), *others = (results(layer, way, x, dy) for way in ("eager", "grouped", "einsum", "grouped_mm"))
+    for other in others:
+        assert_near(other[0], y, near)
+        assert_near(other[1], dx, near)
+        for part, grad in grads.items():
+            assert_near(other[2][part], grad, near)
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_under_autocast_the_ways_agree_and_the_gate_stays_in_fp32(way):
+    layer, x, dy = layer_of(shared=8, dropout=0.2), torch.randn(T, H), torch.randn(T, H)
+    logits = layer.gate.logits(x)
+    plain = results(layer, "eager", x, dy)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.gate.logits(x), logits)
+        cast = results(layer, way, x, dy)
+    assert_near(cast[0], plain[0], 0.05)
+    assert_near(cast[1], plain[1], 0.05)
+    for name, grad in plain[2].items():
+        assert cast[2][name].dtype == torch.float32
+        assert_near(cast[2][name], grad, 0.05)
+
+
+def assert_near(found, wanted, share):
+    """The difference is no more than this share of what is wanted, both as lengths of vectors."""
+    assert float((found.float() - wanted.float()).norm()) <= share * float(wanted.float().norm()) + 1e-6
 
 
 @pytest.mark.parametrize("capacity", [0.0, 0.5, 1.0])
@@ -186,6 +223,23 @@ def test_no_tokens_are_no_trouble():
         assert y.shape == (0, H)
         assert float(route.loss.detach()) == 0
         (y.sum() + route.loss).backward()
+
+
+def test_no_sequences_are_no_trouble_for_a_loss_within_each():
+    for shape in ((0, 3, H), (2, 0, H)):
+        y, route = layer_of(routers.DeepSeekV3(k=2))(torch.zeros(shape))
+        assert y.shape == shape
+        assert float(route.loss.detach()) == 0
+
+
+def test_where_tokens_ask_for_more_or_fewer_capacity_counts_what_they_asked():
+    layer = layer_of(routers.DynamicTopP(), capacity=Capacity(train=((0, 1.0),)))
+    with torch.no_grad():
+        layer.gate.weight.fill_(-50.0)
+        layer.gate.weight[1] = 50.0
+    assert layer(torch.randn(T, H).abs()).route.overflow == T - T // E  # each token asks one expert, the same
+    for router in (routers.DenseSoftmax(), routers.ExpertChoice()):
+        assert layer_of(router, capacity=Capacity(train=((0, 1.0),)))(torch.randn(T, H)).route.overflow == 0
 
 
 def test_a_step_counter_moves_the_capacity():

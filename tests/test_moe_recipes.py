@@ -42,6 +42,16 @@ def test_a_segment_is_mixed_by_what_the_one_before_it_said(layer):
             torch.testing.assert_close(y[row, at], swiglu(x[row, at], *mixed))
 
 
+def test_a_shared_expert_adds_its_part_to_every_token(layer):
+    torch.manual_seed(1)
+    shared = MoELayer(Sizes(H, 12, E, 4, shared_gated=True), routers.DenseSoftmax())
+    shared.load_state_dict(layer.state_dict(), strict=False)
+    x = torch.randn(2, 7, H)
+    part = shared.shared_expert_gate(x).sigmoid() * shared.shared_expert(x)
+    torch.testing.assert_close(segment_routed(shared, x, 3)[0], segment_routed(layer, x, 3)[0] + part)
+    assert bool(part.any())
+
+
 def test_segments_never_look_ahead(layer):
     x = torch.randn(1, 9, H)
     whole, _ = segment_routed(layer, x, 3)
@@ -113,6 +123,16 @@ def test_each_half_of_a_robust_step_moves_its_own_part(layer):
     assert set(met) == {"all but the router", "router"}
     assert met["all but the router"] > calm + 1e-3  # it learned from the attacked input
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_robust_step_leaves_frozen_what_is_frozen(layer):
+    model, x, loss_of = problem(layer)
+    model["head"].requires_grad_(requires_grad=False)
+    before = model["head"].weight.clone()
+    robust_step(model, loss_of, x, torch.optim.SGD(model.parameters(), lr=0.1), Attack(0.05, steps=1))
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert {name for name, learns in flags.items() if not learns} == {"head.weight", "head.bias"}
+    assert torch.equal(model["head"].weight, before)
 
 
 def test_robust_training_lowers_the_loss_under_attack(layer):

@@ -254,6 +254,35 @@ def test_top_p_asks_more_experts_for_harder_tokens():
     assert routed(routers.DynamicTopP(p=1e-9), hard).experts.shape == (3, 1)  # never nobody
 
 
+def test_the_bias_keeps_its_small_steps_in_a_model_of_half_precision():
+    router = routers.DeepSeekV3(k=1)
+    gate = gate_of([[0.0, 0.0]], biased=True)
+    gate.e_score_correction_bias += 1.0
+    gate.to(torch.bfloat16)
+    assert (gate.weight.dtype, gate.e_score_correction_bias.dtype) == (torch.bfloat16, torch.float32)
+    router.adapt(gate, torch.tensor([2, 0]))
+    close(gate.e_score_correction_bias, [0.999, 1.001])
+    assert gate.double().e_score_correction_bias.dtype == torch.float64
+
+
+def test_jitter_goes_both_ways_in_half_precision():
+    router, x = routers.Switch(jitter=0.01), torch.ones(500, 2, dtype=torch.bfloat16)
+    logits = router(gate_of([[0.0, 0.0]]).to(torch.bfloat16), x, training=True).logits.detach()
+    assert 0.99 <= float(logits.min()) < 0.995
+    assert 1.005 < float(logits.max()) <= 1.01
+
+
+@pytest.mark.parametrize(
+    ("router", "part"),
+    [(routers.NoisyTopK(k=1), "noise_weight"), (routers.DeepSeekV3(k=1), "e_score_correction_bias")],
+)
+def test_what_is_really_ranked_must_be_numbers(router, part):
+    gate = gate_of([[0.0, 0.0]], noisy=router.noisy, biased=router.biased)
+    getattr(gate, part).data.fill_(float("nan"))
+    with pytest.raises(InputError, match="NaN"):
+        router(gate, torch.ones(3, 2), training=True)
+
+
 def test_choices_queue_in_token_order():
     assert queue(torch.tensor([1, 0, 1, 1, 0, 2]), 2).tolist() == [0, 0, 1, 2, 1, 0]
 
@@ -272,15 +301,20 @@ def test_a_full_expert_turns_later_tokens_away_first_choices_first():
 
 def test_capacity_is_counted_as_gshard_counts_it_and_follows_its_schedule():
     capacity = Capacity(train=((0, 2.0), (100, 1.0)), evaluation=4.0, least=4)
-    assert capacity.places(64, 8, 2, training=True) == 32  # 2 * 64 * 2.0 / 8
-    assert capacity.places(64, 8, 2, training=True, step=50) == 24
-    assert capacity.places(64, 8, 2, training=True, step=999) == 16
-    assert capacity.places(64, 8, 2, training=False) == 64
-    assert capacity.places(3, 8, 1, training=True) == 4
-    assert Capacity().places(10, 4, 1, training=True) == 4  # ceil(10 * 1.25 / 4)
-    for wrong in ((), ((5, 1.0), (5, 2.0)), ((0, -1.0),)):
+    assert capacity.places(128, 8, training=True) == 32  # 2 * 64 * 2.0 / 8
+    assert capacity.places(128, 8, training=True, step=50) == 24
+    assert capacity.places(128, 8, training=True, step=999) == 16
+    assert capacity.places(128, 8, training=False) == 64
+    assert capacity.places(3, 8, training=True) == 4
+    assert Capacity().places(10, 4, training=True) == 4  # ceil(10 * 1.25 / 4)
+    assert Capacity(train=((0, 1.1),)).places(50, 5, training=True) == 11  # in floats it is a little more
+    assert Capacity(train=((0, 1.0), (10, 1.2))).places(50, 5, training=True, step=5) == 11
+    assert routers.route.places(50, 1.1, 5) == 11
+    for wrong in ((), ((5, 1.0), (5, 2.0)), ((0, -1.0),), ((0, math.nan),), ((0, math.inf),)):
         with pytest.raises(InputError, match="schedule"):
             Capacity(train=wrong)
+    with pytest.raises(InputError, match="schedule"):
+        Capacity(evaluation=math.nan)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +328,7 @@ def test_capacity_is_counted_as_gshard_counts_it_and_follows_its_schedule():
         (routers.DeepSeekV3(k=4, groups=4, kept_groups=1), 8, "k = 4"),
         (routers.DeepSeekV3(k=1, groups=3), 8, "3 equal groups"),
         (routers.DynamicTopP(p=0.0), 4, "p = 0"),
+        (routers.ExpertChoice(factor=math.nan), 4, "factor = nan"),
         (routers.DynamicTopP(most_k=9), 4, "k = 9"),
     ],
 )

@@ -1,6 +1,8 @@
 """Branches, routers and reports on tiny models of two made-up languages: what is trained, what stays, what resumes."""
 
 import json
+from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -20,7 +22,7 @@ from local_models.moe.journey import Journey, Plan  # noqa: E402
 from local_models.moe.judge import losses  # noqa: E402
 from local_models.moe.recipe import recipe  # noqa: E402
 from local_models.moe.routing import Routed, balance_loss, load_of, routers_of, watched, z_loss  # noqa: E402
-from local_models.moe.train import RouterLosses, Training, train_mixture, trained_of, used  # noqa: E402
+from local_models.moe.train import RouterLosses, Training, train_mixture, trained_of, used_experts  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -67,11 +69,62 @@ def test_a_training_that_is_killed_and_goes_on_ends_where_an_uninterrupted_one_e
     made = descend(again, Task("t", feed_forward(again)), windows, schedule, state=state)
     assert made == straight
     assert torch.equal(logits(again), logits(whole))
-    with pytest.raises(InputError, match="other settings or texts"):
+    with pytest.raises(InputError, match="other settings, texts or weights"):
         descend(again, Task("t", feed_forward(again)), windows, Schedule(tokens=64), state=state)
     state.write_bytes(b"\x08\0\0\0\0\0\0\0{")
     with pytest.raises(WeightsError, match="is damaged"):
         descend(again, Task("t", feed_forward(again)), windows, schedule, state=state)
+
+
+def test_a_training_goes_on_with_its_own_mixture_and_losses_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("local_models.moe.descent._SAVE_SECONDS", 0.0)
+    base, out = dense("llama", tmp_path / "base", num_hidden_layers=1), tmp_path / "out"
+    one, other = (
+        build(base, [], recipe(0, copies=2, active=2), random_gate(1, 2, 32, seed), tmp_path / f"moe{seed}").folder
+        for seed in (0, 1)
+    )
+    asked = Training("router", Schedule(tokens=32 * 4, rate=1e-2))
+
+    def die(step):
+        if step.step == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_mixture(one, loaded(one), language(0, 1), asked, out, watch=die)
+    for folder, training in (
+        (other, asked),
+        (one, replace(asked, losses=RouterLosses(balance=0.5))),
+        (one, replace(asked, what="experts")),
+    ):
+        with pytest.raises(InputError, match="other settings, texts or weights"):
+            train_mixture(folder, loaded(folder), language(0, 1), training, out)
+    assert len(train_mixture(one, loaded(one), language(0, 1), asked, out)) == 4
+
+
+def test_a_journey_goes_on_only_with_its_own_base_and_texts(tmp_path):
+    base = dense("llama", tmp_path / "base", num_hidden_layers=1)
+    up, down = corpora()
+
+    def begin(*read):
+        Journey(base, read, Plan(), tmp_path / "work", tmp_path)._begin()
+
+    begin(up, down)
+    begin(up, down)
+    with pytest.raises(InputError, match="other options or texts"):
+        begin(up, replace(down, held=down.held[:3]))
+    dense("llama", tmp_path / "base", num_hidden_layers=1, seed=1)  # another one under the same name
+    with pytest.raises(InputError, match="another base"):
+        begin(up, down)
+
+
+def test_esft_looks_at_every_domain_whatever_their_order(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    built = build(base, [], recipe(0, copies=6, active=2), 5 * random_gate(3, 6, 32), tmp_path / "moe")
+    model = loaded(built.folder)
+    domains = [language(0, 1), language(32, -3), language(16, 5)]
+    found = [used_experts(model, torch.cat(order)) for order in permutations(domains)]
+    assert found == [found[0]] * 6
+    assert any(used_experts(model, domain) != found[0] for domain in domains)
 
 
 def test_a_branch_learns_its_domain_and_shares_all_but_the_feed_forward_layers_to_the_bit(tmp_path):
@@ -171,7 +224,6 @@ def test_balance_and_z_losses_are_their_formulas_on_worked_numbers():
     assert load.shares == (0.75, 0.25)
     assert load.max_violation == pytest.approx(0.5)
     assert load.entropy == pytest.approx(0.6931, abs=1e-4)
-    assert used(torch.tensor([0.1, 0.5, 0.4]), 0.8) == [1, 2]
 
 
 def test_an_explanation_says_for_every_token_which_experts_took_it_and_with_what_weight(tmp_path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from api.http.graft_types import Brought, FileId, FileIds, Name
 from api.http.types import Exact
+from eot.settings import MOE_JOBS
 
 Domain = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -85,6 +86,13 @@ class Explanation(BaseModel):
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model_name: Name
+
+    @field_validator("model_name")
+    @classmethod
+    def _reachable(cls, name: str) -> str:
+        if name == MOE_JOBS:
+            raise ValueError(f"{MOE_JOBS!r} is no name for a mixture: /v1/moe/{MOE_JOBS} has the jobs")
+        return name
 
     def models_named(self) -> Sequence[tuple[str, str]]:
         """(parameter, name) of each model that must be on this disk."""

@@ -18,6 +18,7 @@ import torch
 from local_models.digests import digest_of
 from local_models.grafting.build import CARD, carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
+from local_models.moe.card import Part
 from local_models.moe.computed import computed
 from local_models.moe.corpora import Corpus
 from local_models.moe.descent import Schedule, Task, Watch, descend
@@ -61,7 +62,7 @@ def train_branch(
     trained = feed_forward(model)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
-    task = Task(f"branch {corpus.name}", trained)
+    task = Task(f"branch {corpus.name}", trained, of={"base": asdict(Part.of(base, "base"))})
     losses = descend(model, task, corpus.taught, schedule, state=state, watch=watch)
     with whole(out) as folder:
         with Checkpoint(base) as opened:

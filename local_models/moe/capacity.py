@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from eot.errors import InputError
-from local_models.moe.routers.route import Route
+from local_models.moe.routers.route import Route, exact, places
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Capacity:
     """C = ceil(K T f / E) places an expert, `least` at least (GShard, Switch).
 
     `train` is the factor f as a schedule: (step, f) pairs by rising step, straight lines between them, flat outside;
-    one pair is a constant. `evaluation` is f outside of training. Factor 0 is no place at all.
+    one pair is a constant. `evaluation` is f outside of training. Factor 0 is no place at all. K T are the
+    choices: where a router asks more experts for some tokens than for others, those that it made.
     """
 
     train: tuple[tuple[int, float], ...] = ((0, 1.25),)
@@ -27,21 +29,22 @@ class Capacity:
 
     def __post_init__(self) -> None:
         steps = [step for step, _ in self.train]
-        if not steps or steps != sorted(set(steps)) or min(*(f for _, f in self.train), self.evaluation) < 0:
-            raise InputError("a capacity schedule is (step, factor) pairs by rising step, no factor below 0")
+        factors = [*(factor for _, factor in self.train), self.evaluation]
+        if not steps or steps != sorted(set(steps)) or not all(0 <= factor < math.inf for factor in factors):
+            raise InputError("a capacity schedule is (step, factor) pairs by rising step, each factor 0 or more")
 
-    def factor(self, step: int) -> float:
+    def factor(self, step: int) -> Fraction:
         """The training factor at this step."""
         at = bisect_right([start for start, _ in self.train], step)
         if at in (0, len(self.train)):
-            return self.train[max(0, at - 1)][1]
+            return exact(self.train[max(0, at - 1)][1])
         (start, low), (end, high) = self.train[at - 1 : at + 1]
-        return low + (high - low) * (step - start) / (end - start)
+        return exact(low) + (exact(high) - exact(low)) * (step - start) / (end - start)
 
-    def places(self, tokens: int, experts: int, k: int, *, training: bool, step: int = 0) -> int:
-        """C for T tokens and E experts."""
+    def places(self, choices: int, experts: int, *, training: bool, step: int = 0) -> int:
+        """C for K T choices of E experts."""
         factor = self.factor(step) if training else self.evaluation
-        return max(self.least, math.ceil(k * tokens * factor / experts))
+        return max(self.least, places(choices, factor, experts))
 
 
 def limited(route: Route, places: int) -> Route:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,15 @@ def language_loss(model: Any, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """What a training is called in progress and errors, what it trains, by name, and what is minimised."""
+    """What a training is called in progress and errors, what it trains, by name, and what is minimised.
+
+    `of`, as JSON: what else must be the same when it goes on: the weights that it began with, the loss's settings.
+    """
 
     name: str
     trained: Mapping[str, torch.nn.Parameter]
     loss: Loss = language_loss
+    of: Mapping[str, Any] = field(default_factory=dict)
 
 
 def descend(
@@ -112,7 +116,7 @@ def descend(
         parameter.requires_grad = True
     optimizer = torch.optim.AdamW(list(trained.values()), lr=schedule.rate, weight_decay=0.0)
     steps = schedule.steps(windows.shape[1])
-    told = asdict(schedule) | {"windows": hashlib.sha256(windows.numpy().tobytes()).hexdigest()}
+    told = {"schedule": asdict(schedule), "windows": digest(windows), "stage": stage, **task.of}
     losses = _resume(state, trained, optimizer, told, stage) if state else []
     began = kept = time.monotonic()
     for step in range(len(losses), steps):
@@ -134,6 +138,12 @@ def descend(
     return losses
 
 
+def digest(windows: Tensor) -> str:
+    """SHA-256 of windows and their shape."""
+    shaped = f"{tuple(windows.shape)}".encode() + windows.numpy().tobytes()
+    return hashlib.sha256(shaped).hexdigest()
+
+
 def _batch(windows: Tensor, schedule: Schedule, step: int) -> Tensor:
     """The rows [B, T] of a step: each pass over the windows has its own order."""
     places = []
@@ -152,7 +162,7 @@ def _keep(
         moments = optimizer.state[parameter]
         tensors[f"value:{name}"] = parameter.detach()
         tensors[f"first:{name}"], tensors[f"second:{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
-    said = {"schedule": json.dumps(told), "losses": json.dumps(losses)}
+    said = {"told": json.dumps(told), "losses": json.dumps(losses)}
     part = state.with_name(f".{state.name}.part")
     try:
         save_file(tensors, part, metadata=said)
@@ -172,12 +182,12 @@ def _resume(
         with safe_open(state, "pt") as kept:
             said = kept.metadata() or {}
             losses: list[float] = json.loads(said.get("losses", "[]"))
-            if json.loads(said.get("schedule", "{}")) != told or {
+            if json.loads(said.get("told", "{}")) != json.loads(json.dumps(told)) or {
                 name.partition(":")[2]
                 for name in kept.keys()  # noqa: SIM118  (no mapping)
             } != set(trained):
                 raise InputError(
-                    f"{stage}: {state} was left by a training with other settings or texts; "
+                    f"{stage}: {state} was left by a training with other settings, texts or weights; "
                     "give the same ones or remove it"
                 )
             for name, parameter in trained.items():

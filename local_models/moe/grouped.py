@@ -91,9 +91,19 @@ def _together(sizes: list[int]) -> Iterator[slice]:
 
 def per_expert(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
     """One expert after the other, see `dispatch`. Differentiable once."""
+    rows, gate_up, down, kept = _cast(x, own, kept)
     work = Work.of(route, own, kept)
-    y: Tensor = _PerExpert.apply(x, route.weights, own.gate_up_proj, own.down_proj, work)  # type: ignore[no-untyped-call]
-    return y
+    y: Tensor = _PerExpert.apply(rows, route.weights, gate_up, down, work)  # type: ignore[no-untyped-call]
+    return y.to(x.dtype)
+
+
+def _cast(x: Tensor, own: Experts, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The products' operands, in autocast's dtype where that is on: it does not reach into what is written by hand."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, own.gate_up_proj, own.down_proj, kept
+    dtype = torch.get_autocast_dtype(x.device.type)
+    dropped = None if kept is None else kept.to(dtype)
+    return x.to(dtype), own.gate_up_proj.to(dtype), own.down_proj.to(dtype), dropped
 
 
 class _PerExpert(torch.autograd.Function):
@@ -117,45 +127,51 @@ class _PerExpert(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weights, gate_up, down, *saved = ctx.saved_tensors
-        work: Work = ctx.work
-        for_x, for_weights, for_gate_up, for_down, _ = ctx.needs_input_grad
-        wide, flat = weights.dtype, weights.flatten()
-        dx = torch.zeros(x.shape, dtype=wide, device=x.device) if for_x else None
-        dweights = torch.zeros_like(flat) if for_weights else None
-        dgate_up = work.pages.like(gate_up) if for_gate_up else None
-        ddown = work.pages.like(down) if for_down else None
-        for group, inner, out in zip(work.groups, saved[::2], saved[1::2], strict=True):
-            dout = dy.index_select(0, group.tokens).to(wide)  # R H
-            if dweights is not None:
-                dweights[group.own] = torch.linalg.vecdot(dout, out.to(wide))
-            dout = (dout * flat.index_select(0, group.own)[:, None]).to(x.dtype)
-            gate, up = inner.chunk(2, dim=-1)
-            swish = functional.silu(gate)  # R I
-            if ddown is not None:
-                group.outer(dout, work.dropped(swish * up, group), ddown)
-            if dx is None and dgate_up is None:
-                continue
-            dactive = work.dropped(group.times(dout, down), group)  # R I
-            dinner = torch.empty_like(inner)  # R 2I
-            dgate, dup = dinner.chunk(2, dim=-1)
-            torch.mul(dactive, swish, out=dup)
-            torch.ops.aten.silu_backward.grad_input(dactive.mul_(up), gate, grad_input=dgate)
-            if dgate_up is not None:
-                group.outer(dinner, x.index_select(0, group.tokens), dgate_up)
-            if dx is not None:
-                dx.index_add_(0, group.tokens, group.times(dinner, gate_up).to(wide))
-        return (
-            None if dx is None else dx.to(x.dtype),
-            None if dweights is None else dweights.view_as(weights),
-            dgate_up,
-            ddown,
-            None,
-        )
+        with torch.autocast("cpu", enabled=False):  # the dtypes are the forward's
+            return _gradients(ctx, dy)
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, weights, gate_up, down, *saved = ctx.saved_tensors
+    work: Work = ctx.work
+    for_x, for_weights, for_gate_up, for_down, _ = ctx.needs_input_grad
+    wide, flat = weights.dtype, weights.flatten()
+    dx = torch.zeros(x.shape, dtype=wide, device=x.device) if for_x else None
+    dweights = torch.zeros_like(flat) if for_weights else None
+    dgate_up = work.pages.like(gate_up) if for_gate_up else None
+    ddown = work.pages.like(down) if for_down else None
+    for group, inner, out in zip(work.groups, saved[::2], saved[1::2], strict=True):
+        dout = dy.index_select(0, group.tokens).to(wide)  # R H
+        if dweights is not None:
+            dweights[group.own] = torch.linalg.vecdot(dout, out.to(wide))
+        dout = (dout * flat.index_select(0, group.own)[:, None]).to(x.dtype)
+        gate, up = inner.chunk(2, dim=-1)
+        swish = functional.silu(gate)  # R I
+        if ddown is not None:
+            group.outer(dout, work.dropped(swish * up, group), ddown)
+        if dx is None and dgate_up is None:
+            continue
+        dactive = work.dropped(group.times(dout, down), group)  # R I
+        dinner = torch.empty_like(inner)  # R 2I
+        dgate, dup = dinner.chunk(2, dim=-1)
+        torch.mul(dactive, swish, out=dup)
+        torch.ops.aten.silu_backward.grad_input(dactive.mul_(up), gate, grad_input=dgate)
+        if dgate_up is not None:
+            group.outer(dinner, x.index_select(0, group.tokens), dgate_up)
+        if dx is not None:
+            dx.index_add_(0, group.tokens, group.times(dinner, gate_up).to(wide))
+    return (
+        None if dx is None else dx.to(x.dtype),
+        None if dweights is None else dweights.view_as(weights),
+        dgate_up,
+        ddown,
+        None,
+    )
 
 
 def grouped_mm(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
     """By `torch.nn.functional.grouped_mm` (torch 2.10 or newer); nothing but S is copied to the host."""
+    like, (x, gate_up, down, kept) = x, _cast(x, own, kept)
     count, flat = len(own.down_proj), route.experts.flatten()
     offsets = torch.bincount(flat, minlength=count + 1)[:count].cumsum(0, dtype=torch.int32)
     served = int(offsets[-1])  # the kernel leaves unset what lies behind
@@ -163,11 +179,13 @@ def grouped_mm(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Te
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).clamp_max(served)
     order = order[:served]
     rows = x[order // route.experts.shape[-1]]  # S H
-    gate, up = functional.grouped_mm(rows, own.gate_up_proj.transpose(1, 2), offs=offsets).chunk(2, dim=-1)  # S I
+    gate, up = functional.grouped_mm(rows, gate_up.transpose(1, 2), offs=offsets).chunk(2, dim=-1)  # S I
     active = functional.silu(gate) * up
     if kept is not None:
         active = active * kept.flatten(0, 1)[order]
-    out = functional.grouped_mm(active, own.down_proj.transpose(1, 2), offs=offsets).to(route.weights.dtype)  # S H
+    out = functional.grouped_mm(active, down.transpose(1, 2), offs=offsets).to(route.weights.dtype)  # S H
     out = out * route.weights.flatten()[order, None]
     out = torch.cat([out, out.new_zeros(1, out.shape[-1])])  # the last row is for those whom nobody serves
-    return out[back].view(*route.experts.shape, x.shape[-1]).sum(1).to(x.dtype)  # index_add has no fixed order on a GPU
+    return (
+        out[back].view(*route.experts.shape, x.shape[-1]).sum(1).to(like.dtype)
+    )  # index_add has no fixed order on a GPU

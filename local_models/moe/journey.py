@@ -5,7 +5,6 @@ Everything lies in one work folder. What is there is not made again, so a journe
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,9 +20,9 @@ from eot.errors import InputError
 from local_models.moe.branches import LINEAGE as BRANCH
 from local_models.moe.branches import feed_forward, train_branch
 from local_models.moe.build import Source, build, random_gate
-from local_models.moe.card import read_card
+from local_models.moe.card import Part, read_card
 from local_models.moe.corpora import Corpus
-from local_models.moe.descent import Schedule, Watch
+from local_models.moe.descent import Schedule, Watch, digest
 from local_models.moe.gate_init import TOKENS, hidden_gate, ridge_gate, router_inputs
 from local_models.moe.judge import Judged, judge_dense, judge_mixture
 from local_models.moe.recipe import recipe
@@ -84,13 +83,16 @@ class Journey:
     def _begin(self) -> None:
         """A journey that was interrupted goes on only as it was begun."""
         asked = {
-            "base": self.base.name,
-            "plan": asdict(self.plan) | {"trains": list(self.plan.trains)},
-            "texts": {one.name: hashlib.sha256(one.taught.numpy().tobytes()).hexdigest() for one in self.corpora},
+            "base": asdict(Part.of(self.base.folder, self.base.name)),
+            "plan": asdict(self.plan),
+            "texts": {one.name: [digest(one.taught), digest(one.held)] for one in self.corpora},
         }
         file = self.work / "asked.json"
-        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != asked:
-            raise InputError(f"{self.work} has a training with other options or texts; give the same ones or remove it")
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(asked)):
+            raise InputError(
+                f"{self.work} has a training of another base, or with other options or texts; "
+                "give the same ones or remove it"
+            )
         self.work.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asked), encoding="utf-8")
 

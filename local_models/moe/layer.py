@@ -77,20 +77,23 @@ class MoELayer(nn.Module):
         route = self.route(x)
         flat = x.reshape(-1, x.shape[-1])  # T H
         y = self.dispatch(flat, route, self.experts, self._kept(route, x.dtype))
-        if self.shared_expert is not None:
-            shared = self.shared_expert(flat)
-            y = y + (shared if self.shared_expert_gate is None else self.shared_expert_gate(flat).sigmoid() * shared)
-        return Mixed(y.view(x.shape), route)
+        return Mixed(self.with_shared(y.view(x.shape), x), route)
+
+    def with_shared(self, y: Tensor, x: Tensor) -> Tensor:
+        """y, shaped as x, and what the shared expert adds, if there is one."""
+        if self.shared_expert is None:
+            return y
+        shared: Tensor = self.shared_expert(x)
+        return y + (shared if self.shared_expert_gate is None else self.shared_expert_gate(x).sigmoid() * shared)
 
     def route(self, x: Tensor) -> Route:
         """Where the tokens of x, T H or B N H, go, full experts taken into account."""
-        flat = x.reshape(-1, x.shape[-1])
+        flat, count = x.reshape(-1, x.shape[-1]), self.sizes.experts
         route = self.router(self.gate, flat, training=self.training, sequences=len(x) if x.dim() > 2 else 1)
         if self.capacity is None:
             return route
-        most = self.router.most(self.sizes.experts)
-        places = self.capacity.places(len(flat), self.sizes.experts, most, training=self.training, step=self.step)
-        return limited(route, places)
+        choices = int(route.load.sum()) if self.router.varying else self.router.most(count) * len(flat)
+        return limited(route, self.capacity.places(choices, count, training=self.training, step=self.step))
 
     def _kept(self, route: Route, dtype: torch.dtype) -> Tensor | None:
         """Dropout's factors T K I, drawn before the dispatch so that all of them drop the same."""

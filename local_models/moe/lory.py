@@ -1,8 +1,9 @@
 """Causal segment routing: experts are merged, not chosen, once a segment, by what the segment before it said.
 
-A recipe on the layer's own gate and experts. For segment n of L tokens: w_n = softmax(mean(x of segment n-1) W_g), and
-its tokens pass one network with the matrices sum_e w_ne G_e, U_e, D_e. Everything is differentiable and nothing is
-dropped; a merge reads all experts once, so segments must be long (256 tokens in the paper).
+A recipe on the layer's own gate, experts and shared expert; its router, capacity and dropout have no part in it. For
+segment n of L tokens: w_n = softmax(mean(x of segment n-1) W_g), and its tokens pass one network with the matrices
+sum_e w_ne G_e, U_e, D_e. Everything is differentiable and nothing is dropped; a merge reads all experts once, so
+segments must be long (256 tokens in the paper).
 Zhong et al., "Lory", 2024 (arXiv 2405.03133). Of the first segment, which has none before it, the
 experts are mixed evenly here, whatever the paper does, so that no token ever depends on a later one.
 
@@ -62,7 +63,7 @@ def segment_routed(layer: MoELayer, x: Tensor, length: int, segment: Segment | N
             segment = _merged(layer, weights, torch.zeros_like(total))
         else:
             segment = Segment(segment.weights, segment.gate_up, segment.down, total, count)
-    return torch.cat(out, dim=1), segment
+    return layer.with_shared(torch.cat(out, dim=1), x), segment
 
 
 def _merged(layer: MoELayer, weights: Tensor, total: Tensor) -> Segment:

@@ -1,4 +1,4 @@
-"""The routers' auxiliary losses, as the papers print them, without their coefficients.
+"""The routers' auxiliary losses, without their coefficients.
 
 Axes: T tokens, E experts, K choices a token. Every function returns a scalar. `experts` T K holds the chosen ones.
 """
@@ -45,7 +45,12 @@ def balance(scores: Tensor, experts: Tensor) -> Tensor:
 
 
 def sequence_balance(scores: Tensor, experts: Tensor, sequences: int) -> Tensor:
-    """DeepSeek-V3's (equations 17 to 20): `balance` within each sequence on scores made to sum to 1, then the mean."""
+    """DeepSeek-V3's: `balance` within each sequence on scores made to sum to 1, then the mean; 0 for no sequences.
+
+    Counted are the choices that were made, the router's bias included; not compared with the authors' code.
+    """
+    if not sequences:
+        return scores.sum()
     unit = scores / scores.sum(-1, keepdim=True)
     rows = zip(unit.chunk(sequences), experts.chunk(sequences), strict=True)
     return torch.stack([balance(row, chosen) for row, chosen in rows]).mean()

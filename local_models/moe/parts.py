@@ -16,7 +16,7 @@ Part = Literal["router", "experts", "rest"]
 Trained = Literal["all", "router", "experts", "all but the experts", "all but the router"]
 
 _EXPERTS = re.compile(r"(^|\.)experts\.")
-_ROUTER = re.compile(r"(^|\.)gate\.(weight|noise_weight|e_score_correction_bias)$")
+_ROUTER = re.compile(r"(^|\.)(gate\.(weight|noise_weight|e_score_correction_bias)|shared_expert_gate\.weight)$")
 _TRAINED: Mapping[Trained, frozenset[Part]] = {
     "all": frozenset(("router", "experts", "rest")),
     "router": frozenset(("router",)),
@@ -27,7 +27,7 @@ _TRAINED: Mapping[Trained, frozenset[Part]] = {
 
 
 def part_of(name: str) -> Part:
-    """Which part a parameter belongs to; shared experts are `rest`, since every token trains them."""
+    """Which part a parameter belongs to; a shared expert is `rest`, since every token trains it, its gate `router`."""
     if _EXPERTS.search(name):
         return "experts"
     return "router" if _ROUTER.search(name) else "rest"

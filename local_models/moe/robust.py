@@ -43,18 +43,25 @@ class Attack:
 def robust_step(
     model: nn.Module, loss_of: LossOf, x: Tensor, optimizer: torch.optim.Optimizer, attack: Attack
 ) -> dict[Trained, float]:
-    """One step of each part under its own attack; the losses that they met. All parameters are trainable afterwards.
+    """One step of each part under its own attack; the losses that they met. What is frozen stays so.
 
     The optimizer holds all parameters; one without a gradient stands still, its weight decay included.
     """
     met: dict[Trained, float] = {}
-    for part in ("all but the router", "router"):
-        train_only(model, part)
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for part in ("all but the router", "router"):
+            train_only(model, part)
+            for parameter in frozen:
+                parameter.requires_grad_(False)  # noqa: FBT003
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(attack(loss_of, x))
+            torch.autograd.backward(loss)
+            optimizer.step()
+            met[part] = float(loss.detach())
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(attack(loss_of, x))
-        torch.autograd.backward(loss)
-        optimizer.step()
-        met[part] = float(loss.detach())
-    optimizer.zero_grad(set_to_none=True)
-    train_only(model, "all")
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
     return met

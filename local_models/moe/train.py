@@ -1,14 +1,14 @@
 """Training a mixture that was built: its routers alone, all but its experts, its experts alone, or a few of them.
 
-Fine-tuning what is not an expert is about as good as fine-tuning everything, and fine-tuning the experts alone clearly
-worse (ST-MoE, arXiv 2202.08906): so experts are frozen by default. DeepSeek's ESFT (arXiv 2407.01906) is the
+By default the routers alone. Fine-tuning all but the experts is reported to be about as good as fine-tuning everything,
+and fine-tuning the experts alone clearly worse (ST-MoE, arXiv 2202.08906). DeepSeek's ESFT (arXiv 2407.01906) is the
 opposite niche: of many fine-grained experts, only those that a task uses.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +19,20 @@ from torch import Tensor
 from eot.errors import InputError
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
-from local_models.moe.card import read_card, write_card
+from local_models.moe.card import Part, read_card, write_card
 from local_models.moe.computed import computed
 from local_models.moe.descent import Loss, Schedule, Task, Watch, descend, language_loss
 from local_models.moe.family import FAMILIES
+from local_models.moe.parts import part_of, tasked_experts, train_only_experts
+from local_models.moe.routers.route import Route
 from local_models.moe.routing import balance_loss, watched, z_loss
 from local_models.moe.whole import whole
 
 Trains = Literal["router", "experts-frozen", "experts", "esft"]
-_EXPERTS = ".mlp.experts."
-_ROUTERS = (".mlp.gate.", ".mlp.shared_expert_gate.")
+ESFT_SHARE = 0.2
+"""ESFT's threshold p: of each layer the fewest experts that have that much of the gate's weight."""
+_PROBED_ROWS = 32
+"""ESFT's sample of the texts."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,12 @@ def trained_of(model: Any, what: Trains) -> dict[str, torch.nn.Parameter]:
     Raises:
         InputError: routers are to learn, and only one expert is active with a weight of 1: the loss has no slope there.
     """
-    named = dict(model.named_parameters())
-    if what == "router":
-        found = {name: one for name, one in named.items() if any(part in name for part in _ROUTERS)}
-    elif what == "experts-frozen":
-        found = {name: one for name, one in named.items() if _EXPERTS not in name and ".shared_expert." not in name}
-    else:
-        found = {name: one for name, one in named.items() if _EXPERTS in name}
+    parts = {"router": {"router"}, "experts-frozen": {"router", "rest"}}.get(what, {"experts"})
+    found = {
+        name: one
+        for name, one in model.named_parameters()
+        if part_of(name) in parts and ".shared_expert." not in name  # one that every token takes is an expert, too
+    }
     config = model.config
     normalised = config.model_type == "mixtral" or getattr(config, "norm_topk_prob", False)
     if what == "router" and config.num_experts_per_tok == 1 and normalised:
@@ -106,8 +109,15 @@ def train_mixture(
     trained = trained_of(model, training.what)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
-    task = Task(training.what, trained, mixture_loss(training.losses))
-    handles = _only_used(model, windows) if training.what == "esft" else []
+    esft = training.what == "esft"
+    kept = used_experts(model, windows) if esft else []
+    of = {"mixture": asdict(Part.of(folder, "mixture")), "losses": asdict(training.losses), "kept": kept}
+    task = Task(training.what, trained, mixture_loss(training.losses), of)
+    handles = [
+        handle
+        for layer, experts in zip(model.model.layers, kept, strict=esft)
+        for handle in train_only_experts(layer.mlp, experts)
+    ]
     try:
         made = descend(model, task, windows, training.schedule, state=state, watch=watch)
     finally:
@@ -140,9 +150,9 @@ def _as_stored(trained: Mapping[str, torch.nn.Parameter], folder: Path) -> Itera
     family = FAMILIES[read_config(folder)["model_type"]]
     for name, parameter in trained.items():
         value = parameter.data
-        if _EXPERTS not in name:
-            gate = any(part in name for part in _ROUTERS)
-            yield (name.replace(".mlp.", f".{family.block}.") if gate else name), _is(value)
+        if part_of(name) != "experts":
+            router = part_of(name) == "router"
+            yield (name.replace(".mlp.", f".{family.block}.") if router else name), _is(value)
             continue
         layer = int(name.split(".layers.")[1].split(".")[0])
         for expert, own in enumerate(value):
@@ -158,37 +168,12 @@ def _is(value: Tensor) -> Callable[[], Tensor]:
     return lambda: value
 
 
-ESFT_SHARE = 0.2
-"""ESFT's threshold p: the experts with the highest mean gate scores, until these make up that much."""
-_PROBED_ROWS = 8
-
-
 @torch.no_grad()
-def _only_used(model: Any, windows: Tensor) -> list[Any]:
-    """Hooks that leave a gradient only to the experts that these texts use most, layer by layer."""
-    totals: list[Tensor] = []
-    for row in windows[:_PROBED_ROWS]:
+def used_experts(model: Any, windows: Tensor) -> list[list[int]]:
+    """ESFT's experts of each layer for these texts [N, T], of which a sample from beginning to end is read."""
+    decided: list[list[Route]] = []
+    for row in windows[:: max(1, -(-len(windows) // _PROBED_ROWS))]:
         with watched(model) as layers:
             model(input_ids=row[None].to(model.device), use_cache=False, logits_to_keep=1)
-        scores = [_scores(layer.experts, layer.weights, layer.logits.shape[-1]) for layer in layers]
-        totals = [one + two for one, two in zip(totals, scores, strict=True)] if totals else scores
-    handles = []
-    for layer, score in zip(model.model.layers, totals, strict=True):
-        kept = used(score / score.sum())
-        for parameter in layer.mlp.experts.parameters():
-            mask = torch.zeros(len(score), device=parameter.device)
-            mask[kept] = 1
-            parameter.requires_grad_()
-            handles.append(parameter.register_hook(lambda slope, mask=mask: slope * mask[:, None, None]))
-    return handles
-
-
-def _scores(experts: Tensor, weights: Tensor, count: int) -> Tensor:
-    return torch.zeros(count).index_add_(0, experts.flatten().cpu(), weights.flatten().float().cpu())
-
-
-def used(shares: Tensor, wanted: float = ESFT_SHARE) -> Sequence[int]:
-    """The fewest experts whose shares [E] reach `wanted` together, best first."""
-    order = shares.argsort(descending=True)
-    count = int((shares[order].cumsum(0) < wanted).sum()) + 1
-    return [int(place) for place in order[:count]]
+        decided.append([Route(one.logits, one.probabilities, one.experts, one.weights) for one in layers])
+    return [tasked_experts(routes, ESFT_SHARE) for routes in zip(*decided, strict=True)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eot.errors import InputError
 from local_models.moe import losses
-from local_models.moe.routers.route import Gate, Route, checked
+from local_models.moe.routers.route import Gate, Route, checked, finite
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class DeepSeekMoE:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
     k: int = 6
     balance: float = 0.001
     devices: int = 1
@@ -78,12 +79,13 @@ class DeepSeekV3:
     After a step each b_i moves by `speed` sign(mean load - load_i): see `adapt`. With `groups` > 1 only the experts
     of the `kept_groups` groups with the highest sum of their two best s + b stand. Loss: `sequence` times
     `losses.sequence_balance`, small.
-    DeepSeek-AI, "DeepSeek-V3", 2024 (arXiv 2412.19437), equations 12 to 20; Wang et al. 2024 (arXiv 2408.15664).
+    DeepSeek-AI, "DeepSeek-V3", 2024 (arXiv 2412.19437); Wang et al. 2024 (arXiv 2408.15664).
     """
 
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = True
+    varying: ClassVar[bool] = False
     k: int = 8
     scale: float = 2.5
     groups: int = 1
@@ -101,7 +103,7 @@ class DeepSeekV3:
         assert gate.e_score_correction_bias is not None
         logits = gate.logits(x)
         scores = logits.sigmoid()
-        ranked = self._standing(scores.detach() + gate.e_score_correction_bias)
+        ranked = self._standing(finite(scores.detach() + gate.e_score_correction_bias))
         experts = ranked.topk(self.k, dim=-1).indices  # T K
         chosen = scores.gather(-1, experts)
         weights = self.scale * chosen / (chosen.sum(-1, keepdim=True) + 1e-20)

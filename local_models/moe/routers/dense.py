@@ -21,6 +21,7 @@ class DenseSoftmax:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
 
     def most(self, experts: int) -> int:
         return experts

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from local_models.moe.routers.route import Gate, Route
+from eot.errors import InputError
+from local_models.moe.routers.route import Gate, Route, places
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,19 @@ class ExpertChoice:
     causal: ClassVar[bool] = False
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = True
     factor: float = 2.0
 
     def most(self, experts: int) -> int:
+        if not 0 < self.factor < math.inf:
+            raise InputError(f"factor = {self.factor}: how many experts a token has on average, above 0")
         return experts
 
     def __call__(self, gate: Gate, x: Tensor, *, training: bool, sequences: int = 1) -> Route:  # noqa: ARG002
         logits = gate.logits(x)
         scores = logits.softmax(-1)
         tokens, count = scores.shape
-        each = min(tokens, math.ceil(tokens * self.factor / count))
+        each = min(tokens, places(tokens, self.factor, count))
         takes = scores.topk(each, dim=0).indices  # C E
         chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(0, takes, value=True)
         most = int(chosen.sum(-1).max()) if tokens else 0

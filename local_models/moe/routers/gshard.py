@@ -25,6 +25,7 @@ class GShard:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
     balance: float = 0.01
 
     def most(self, experts: int) -> int:

@@ -23,6 +23,7 @@ class Mixtral:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
     k: int = 2
     normalised: bool = True
     balance: float = 0.001

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from local_models.moe import losses
-from local_models.moe.routers.route import Gate, Route, checked
+from local_models.moe.routers.route import Gate, Route, checked, finite
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class NoisyTopK:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = True
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
     k: int = 2
     importance: float = 0.1
     load: float = 0.1
@@ -35,7 +36,7 @@ class NoisyTopK:
         terms = {}
         if training:
             spread = gate.spread(x)
-            noisy = clean + torch.randn_like(clean) * spread
+            noisy = finite(clean + torch.randn_like(clean) * spread)
             if self.k < clean.shape[-1]:  # where all are asked there is no threshold to pass
                 terms["load"] = self.load * losses.smooth_load(clean, noisy, spread, self.k)
         kept, experts = noisy.topk(self.k, dim=-1)  # T K

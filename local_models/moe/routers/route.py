@@ -5,8 +5,10 @@ Axes: T tokens, E experts, K choices a token, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import ClassVar, Protocol
 
 import torch
@@ -67,16 +69,23 @@ class Gate(nn.Module):
         # Named as DeepSeek-V3's checkpoints name it: it moves the selection only, and no gradient reaches it.
         self.register_buffer("e_score_correction_bias", torch.zeros(experts) if biased else None)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Gate:  # noqa: FBT001, FBT002  (torch's)
+        """What `to` does, but the bias never leaves fp32 for less: its steps of 0.001 are lost in bf16."""
+        bias = self.e_score_correction_bias
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch does not say
+        if bias is not None and self.e_score_correction_bias is not None:
+            moved = self.e_score_correction_bias
+            if moved.dtype.itemsize < bias.dtype.itemsize:
+                self.e_score_correction_bias = bias.to(moved.device, torch.promote_types(moved.dtype, torch.float32))
+        return self
+
     def logits(self, x: Tensor) -> Tensor:
         """T H to T E.
 
         Raises:
             InputError: a logit is not a finite number: no router could rank it.
         """
-        logits = _linear(x, self.weight)
-        if not bool(logits.isfinite().all()):
-            raise InputError("the gate's logits are not all finite numbers; look for NaN in its input or its weights")
-        return logits
+        return finite(_linear(x, self.weight))
 
     def spread(self, x: Tensor) -> Tensor:
         """The standard deviation of Shazeer's noise, softplus(x W_noise) + 0.01: T H to T E."""
@@ -86,22 +95,46 @@ class Gate(nn.Module):
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
-    return functional.linear(x.to(wide), weight.to(wide))
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.linear(x.to(wide), weight.to(wide))
+
+
+def finite(values: Tensor) -> Tensor:
+    """What a router ranks, itself.
+
+    Raises:
+        InputError: one is not a finite number.
+    """
+    if not bool(values.isfinite().all()):
+        raise InputError("what the router ranks is not all finite numbers; look for NaN in its input or its gate")
+    return values
+
+
+def places(choices: int, factor: float | Fraction, experts: int) -> int:
+    """ceil(choices factor / E) with the factor as the decimal that it is written as: 50 times 1.1 over 5 is 11."""
+    return math.ceil(choices * exact(factor) / experts)
+
+
+def exact(factor: float | Fraction) -> Fraction:
+    """The decimal that it is written as, not the binary number that is nearest to it."""
+    return factor if isinstance(factor, Fraction) else Fraction(str(factor))
 
 
 class Router(Protocol):
     """One way to choose: frozen data, named after its paper; what it learns lies in the layer's `Gate`.
 
     `causal`: a token's choice depends on no other token, so that decoding step by step gives what reading at once does.
-    `noisy`, `biased`: what it wants of its gate. `most`: the K of its routes for E experts.
+    `noisy`, `biased`: what it wants of its gate. `most`: the K of its routes for E experts, which every token asks
+    unless `varying`: then it is the most, and capacity counts the choices that were made.
     """
 
     causal: ClassVar[bool]
     noisy: ClassVar[bool]
     biased: ClassVar[bool]
+    varying: ClassVar[bool]
 
     def most(self, experts: int) -> int:
-        """The choices that capacity is counted for.
+        """The choices of a token.
 
         Raises:
             InputError: it wants more experts than there are, or none.

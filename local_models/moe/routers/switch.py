@@ -24,6 +24,7 @@ class Switch:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = False
     jitter: float = 0.01
     balance: float = 0.01
     z: float = 0.001
@@ -33,6 +34,7 @@ class Switch:
 
     def __call__(self, gate: Gate, x: Tensor, *, training: bool, sequences: int = 1) -> Route:  # noqa: ARG002
         if training and self.jitter:
+            x = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 has no number between 1 and 1.0078
             x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
         logits = gate.logits(x)
         scores = logits.softmax(-1)

@@ -24,6 +24,7 @@ class DynamicTopP:
     causal: ClassVar[bool] = True
     noisy: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    varying: ClassVar[bool] = True
     p: float = 0.4
     most_k: int | None = None
     entropy: float = 0.0001
