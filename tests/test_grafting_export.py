@@ -35,8 +35,8 @@ def test_what_cannot_be_exported_is_refused_in_words(tmp_path):
     assert not (tmp_path / "out.gguf").exists()
 
 
-COARSE = {"f16": 2000, "q8_0": 250, "q5_0": 15, "q4_0": 7}
-"""The greatest number of a block by the greatest error of its rounding."""
+COARSE = {"f16": 2000, "q8_0": 200, "q5_0": 15, "q4_0": 7}
+"""A block's greatest number by the greatest error of its rounding and of its scale's, at least."""
 
 
 def like(file, architecture="llama", tokens=64, **more):
