@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,35 +110,37 @@ def _near(one: Any, other: Any) -> bool:
 def _write(folder: Path, config: Mapping[str, Any], reader: Any, out: Path, kind: str) -> None:
     architecture = reader.fields["general.architecture"].contents()
     quant, file_type = _KINDS[kind]
-    writer = gguf.GGUFWriter(out, architecture)
-    changed = {f"{architecture}.block_count": config["num_hidden_layers"], "general.file_type": int(file_type)}
-    passed = ["general.architecture", "general.size_label"]
-    if template := _template(folder):
-        writer.add_string(_TEMPLATE, template)
-        passed.append(_TEMPLATE)
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key in passed:
-            continue
-        sub_type = field.types[1] if len(field.types) > 1 else None
-        writer.add_key_value(key, changed.get(key, field.contents()), field.types[0], sub_type=sub_type)
-    names = gguf.get_tensor_name_map(
-        next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture), config["num_hidden_layers"]
-    )
-    for name, shape in _shapes(folder):
-        dtype, nbytes, raw, raw_shape = _form(shape, quant)
-        writer.add_tensor_info(_named(names, name), raw_shape, dtype, nbytes, raw)
-    kept = [tensor for tensor in reader.tensors if tensor.name == _ROPE]
-    for tensor in kept:
-        writer.add_tensor_info(tensor.name, tensor.data.shape, tensor.data.dtype, tensor.data.nbytes)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for name, tensor in _tensors(folder):
-        plain = _laid_out(name, tensor, config, architecture)
-        writer.write_tensor_data(plain if plain.ndim == 1 else gguf.quants.quantize(plain, _fit(plain.shape, quant)))
-    for tensor in kept:
-        writer.write_tensor_data(tensor.data)
-    writer.close()
+    with closing(gguf.GGUFWriter(out, architecture)) as writer:
+        changed = {f"{architecture}.block_count": config["num_hidden_layers"], "general.file_type": int(file_type)}
+        passed = ["general.architecture", "general.size_label"]
+        if template := _template(folder):
+            writer.add_string(_TEMPLATE, template)
+            passed.append(_TEMPLATE)
+        for key, field in reader.fields.items():
+            if key.startswith("GGUF.") or key in passed:
+                continue
+            sub_type = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(key, changed.get(key, field.contents()), field.types[0], sub_type=sub_type)
+        names = gguf.get_tensor_name_map(
+            next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture),
+            config["num_hidden_layers"],
+        )
+        for name, shape in _shapes(folder):
+            dtype, nbytes, raw, raw_shape = _form(shape, quant)
+            writer.add_tensor_info(_named(names, name), raw_shape, dtype, nbytes, raw)
+        kept = [tensor for tensor in reader.tensors if tensor.name == _ROPE]
+        for tensor in kept:
+            writer.add_tensor_info(tensor.name, tensor.data.shape, tensor.data.dtype, tensor.data.nbytes)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for name, tensor in _tensors(folder):
+            plain = _laid_out(name, tensor, config, architecture)
+            writer.write_tensor_data(
+                plain if plain.ndim == 1 else gguf.quants.quantize(plain, _fit(plain.shape, quant))
+            )
+        for tensor in kept:
+            writer.write_tensor_data(tensor.data)
 
 
 def _template(folder: Path) -> str | None:
