@@ -40,9 +40,10 @@ def curve_of(log: Sequence[Mapping[str, float]], seconds: float) -> Curve:
     for row in log:
         step = int(row.get("step", 0))
         if "loss" in row:
-            now = int(row.get("num_tokens", counted))
-            before += counted if now < counted else 0  # trl counts from 0 again where a run goes on
-            counted, tokens = now, before + now
+            if (now := int(row.get("num_tokens", 0))) and now <= counted:
+                before += counted  # trl counts from 0 again where a run goes on
+            counted = now or counted
+            tokens = before + counted
             trained.append([step, tokens, round(row["loss"], 5)])
         elif "eval_loss" in row and not (held and held[-1]["step"] == step):
             more = {key: round(row[f"eval_{key}"], 5) for key in _KEPT if f"eval_{key}" in row}

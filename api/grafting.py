@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,16 @@ from api.milestones import teller
 from eot.errors import InputError, MissingExtraError
 from eot.settings import load
 from local_models import locate, place_for
-from local_models.grafting import Layer, block_expanded, build, depth_upscaled, parse_map, said
+from local_models.grafting import (
+    UNTRAINED,
+    Layer,
+    block_expanded,
+    build,
+    depth_upscaled,
+    method_of,
+    parse_map,
+    said,
+)
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
 
@@ -159,16 +170,30 @@ def build_graft(asked: Building, config: Path | None, *, as_json: bool) -> None:
     home = load(config).home
     place, model = place_of(asked.out, asked.name, home)
     folders = [checkpoint_of(name, home) for name in asked.models]
-    layers = _layers(asked, read_config(folders[0])["num_hidden_layers"])
+    count = read_config(folders[0])["num_hidden_layers"]
+    layers = _layers(asked, count)
+    method = method_of(layers, count)
     teller(asked.progress)({"map": said(layers), "layers": len(layers)})
-    built = build(folders, layers, place, [Path(name).name for name in asked.models])
+    with _ended_in_order():
+        built = build(folders, layers, place, [Path(name).name for name in asked.models])
     if as_json:
         told = {"model": model, "folder": str(built.folder), "map": said(layers), "layers": built.layers}
         sys.stdout.write(json.dumps(told | {"parameters": built.parameters, "bytes": built.size}) + "\n")
         return
     console = Console()
     console.print(f"{built.folder}: {built.layers} layers ({said(layers)}), {built.parameters / 1e6:,.1f} M parameters")
-    console.print(f'an agent asks it with model = "{model}"; heal it first, it is worse than its source')
+    console.print(f'an agent asks it with model = "{model}"')
+    console.print(f"{method}; not trained yet: {UNTRAINED[method]}", soft_wrap=True)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM unwinds what is in work, so that half-written files go with it; exit code 143, as a shell has it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
@@ -199,7 +224,8 @@ def export_graft(asked: Exporting, config: Path | None, *, as_json: bool) -> Non
     file = place if asked.out else place.with_name(f"{place.name}.gguf")
     file.parent.mkdir(parents=True, exist_ok=True)
     teller(asked.progress)({"kind": asked.kind})
-    size = export(checkpoint_of(asked.model, home), locate(asked.like, home), file, asked.kind)
+    with _ended_in_order():
+        size = export(checkpoint_of(asked.model, home), locate(asked.like, home), file, asked.kind)
     if as_json:
         told = {"model": model, "file": str(file), "bytes": size, "kind": asked.kind}
         sys.stdout.write(json.dumps(told) + "\n")

@@ -24,6 +24,7 @@ import local_models
 from api.broken_off import throw_away
 from api.defaults import with_defaults
 from api.gated import weights_needed
+from eot.errors import EotError
 from eot.settings import CouncilSettings, Settings, load
 from local_models import CATALOGUE
 from local_models.gguf_header import read_header
@@ -42,7 +43,7 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
             "on_disk": str(local_models.on_disk(model.name, settings.home) or ""),
         }
         for model in CATALOGUE.values()
-    ] + [_made_here(name, folder) for name, folder in local_models.all_built(settings.home).items()]
+    ] + [_row_of(name, place) for name, place in local_models.all_built(settings.home).items()]
     if as_json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
@@ -53,6 +54,15 @@ def list_models(config: Path | None, *, as_json: bool) -> None:
         chat, here = ("yes" if row["chat"] else "no"), ("yes" if row["on_disk"] else "-")
         table.add_row(str(row["name"]), f"{row['mb']} MB", str(row["licence"]), chat, str(row["context_tokens"]), here)
     Console().print(table)
+
+
+def _row_of(name: str, place: Path) -> dict[str, object]:
+    """A model that was made here; one whose files are damaged says so in its row."""
+    try:
+        return _made_here(name, place)
+    except (EotError, OSError, ValueError) as fault:
+        nothing: dict[str, object] = {"mb": 0, "chat": False, "context_tokens": 0}
+        return nothing | {"name": name, "licence": f"damaged: {fault}", "on_disk": str(place), "damaged": str(fault)}
 
 
 def _made_here(name: str, place: Path) -> dict[str, object]:

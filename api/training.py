@@ -33,6 +33,7 @@ CURVE = "curve"
 _PASSED = {
     "passed_over_lines": "{} lines were passed over",
     "damaged_files": "{} files have bytes that are no UTF-8",
+    "too_long_rows": "{} rows are longer than --length, and were passed over",
     "passed_over_files": "{} files of the folder are no text by their names, and were passed over",
 }
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _TOLD = (
     "passed_over_lines",
     "damaged_files",
     "passed_over_files",
+    "too_long_rows",
 )
 
 

@@ -5,7 +5,8 @@ answers to AddSub, SingleEq and SVAMP), `questions.jsonl` (100 problems of SVAMP
 `pairs.jsonl` (GSM8K: an answer of a published model that was right, and one that was wrong; the 120 shortest).
 
 `tuning.py ask MODEL... --questions FILE`: for each folder how many questions it answers rightly once its answer begins
-with "The answer is" (greedy: the number, and that it ends there), and the loss of the right number in nats a token.
+with "The answer is" (greedy: the number, and that it ends there), and the loss of the right number and its full stop
+in nats a token.
 """
 
 from __future__ import annotations

@@ -1,6 +1,27 @@
-"""Depth up-scaling: a deeper model from the layers of one, or of two of the same shape (SOLAR, arXiv 2312.15166)."""
+"""Deeper models from the layers of one, or of two of the same shape.
+
+Depth up-scaling (SOLAR, arXiv 2312.15166), block expansion (LLaMA-Pro, arXiv 2401.02415), or any map.
+"""
 
 from local_models.grafting.build import Built, build
-from local_models.grafting.layer_map import Layer, block_expanded, depth_upscaled, parse_map, said
+from local_models.grafting.layer_map import (
+    UNTRAINED,
+    Layer,
+    block_expanded,
+    depth_upscaled,
+    method_of,
+    parse_map,
+    said,
+)
 
-__all__ = ["Built", "Layer", "block_expanded", "build", "depth_upscaled", "parse_map", "said"]
+__all__ = [
+    "UNTRAINED",
+    "Built",
+    "Layer",
+    "block_expanded",
+    "build",
+    "depth_upscaled",
+    "method_of",
+    "parse_map",
+    "said",
+]

@@ -8,13 +8,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eot.errors import InputError, WeightsError
+from huggingface_hub.errors import StrictDataclassError
+
+from eot.errors import InputError, MissingExtraError, WeightsError
 from local_models.digests import digest_of, weights_digests
-from local_models.grafting.layer_map import Layer, said
+from local_models.grafting.layer_map import UNTRAINED, Layer, method_of, said
 from local_models.grafting.tensors import Checkpoint, Tensor, Written, write
 
 _LAYER = re.compile(r"(.*\.)?(layers)\.(\d+)\.(.+)")
@@ -22,8 +25,16 @@ _OUTPUTS = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
 """What a decoder layer adds to the residual stream comes out of these two: zeroed, the layer is an identity."""
 _BIASES = ("self_attn.o_proj.bias", "mlp.down_proj.bias")
 """And of these, where it has them."""
-_GEMMA_3_PATTERN, _QWEN_FULL_LAYERS = 6, 28
-"""What transformers takes where the configuration says nothing."""
+_ALIKE = ("gemma", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3")
+_WINDOWED = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+_FULL_EVERY = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "olmo3": 4}
+KINDS = tuple(sorted((*_ALIKE, *_WINDOWED, *_FULL_EVERY)))
+"""The `model_type`s whose layers can stand elsewhere: all are alike, or differ in their attention's kind alone.
+
+Where a configuration names no kinds, transformers gives every so-manieth layer full attention (`_FULL_EVERY`), or those
+before `max_window_layers` (Qwen, 28 unless it is said).
+"""
+_QWEN_FULL_LAYERS = 28
 _CARRIED = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -32,8 +43,11 @@ _CARRIED = (
     "chat_template*",
     "generation_config.json",
 )
-_UNFIT = ("num_kv_shared_layers", "first_k_dense_replace", "num_nextn_predict_layers")
-"""Settings that tie layers to one another by their place: copying layers would break what they mean."""
+_SHAPING = (
+    "model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "num_hidden_layers", "hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias", "rope_parameters",
+    "partial_rotary_factor", "sliding_window", "layer_types",
+)  # fmt: skip
 CARD, LINEAGE = "README.md", "graft.json"
 
 
@@ -72,8 +86,8 @@ def build(models: Sequence[Path], layers: Sequence[Layer], out: Path, names: Seq
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
+            ThreadPoolExecutor(1) as reader,  # beside the copying; waited for when all else is tidied up
             tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as fresh,
-            ThreadPoolExecutor(1) as reader,  # beside the copying, which needs no processor
         ):
             folder = Path(fresh) / out.name
             folder.mkdir()
@@ -106,15 +120,33 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as transformers understands it: what is not said or is said in an older way, filled in.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        WeightsError: transformers knows no such model, or the settings contradict each other.
+    """
+    try:
+        from transformers import CONFIG_MAPPING  # noqa: PLC0415  (an extra, and seconds)
+    except ImportError as fault:
+        raise MissingExtraError("Comparing models", "torch") from fault
+    try:
+        found: dict[str, Any] = CONFIG_MAPPING[config.get("model_type")].from_dict(deepcopy(dict(config))).to_dict()
+    except (KeyError, ValueError, TypeError, StrictDataclassError) as fault:
+        raise WeightsError(f"transformers cannot read the configuration of a {config.get('model_type')}") from fault
+    return found | {"head_dim": found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]}
+
+
 def refuse_unlike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raise an InputError that names the first setting in which two models differ, where it shapes their layers."""
-    shaping = ("model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
-               "head_dim", "num_hidden_layers", "hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias",
-               "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window",
-               "layer_types")  # fmt: skip
-    ours, theirs = ({**config, "layer_types": layer_types(config)} for config in (ours, theirs))
-    for name in shaping:
-        if ours.get(name) != theirs.get(name):
+    """Raise an InputError that names the first setting in which two models differ, where it shapes their layers.
+
+    Raises:
+        MissingExtraError, WeightsError: see `resolved`.
+    """
+    ours, theirs = resolved(ours), resolved(theirs)
+    for name in _SHAPING:
+        if (ours.get(name) or None) != (theirs.get(name) or None):
             raise InputError(
                 f"the models cannot be grafted onto each other: {name} is {ours.get(name)} in one and "
                 f"{theirs.get(name)} in the other"
@@ -129,8 +161,10 @@ def grafted_config(config: Mapping[str, Any], layers: Sequence[Layer]) -> dict[s
     """
     if not layers:
         raise InputError("a model without layers cannot be made")
-    if tied := [name for name in _UNFIT if config.get(name)]:
-        raise InputError(f"models with {tied[0]} cannot be grafted: their layers depend on where they stand")
+    if config.get("model_type") not in KINDS:
+        raise InputError(f"a {config.get('model_type')} model cannot be grafted; {', '.join(KINDS)} can")
+    if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) > 1:
+        raise InputError("mixtures with dense layers cannot be grafted: which ones are dense depends on their place")
     count = config["num_hidden_layers"]
     kinds = layer_types(config)
     made = dict(config) | ({"layer_types": kinds} if kinds else {})
@@ -141,19 +175,18 @@ def grafted_config(config: Mapping[str, Any], layers: Sequence[Layer]) -> dict[s
 
 
 def layer_types(config: Mapping[str, Any]) -> list[str] | None:
-    """Each layer's kind of attention; None where all are of one kind.
+    """Each layer's kind of attention, of a model of one of the `KINDS`; None where all are of one kind.
 
     Older configurations name none: transformers then derives a layer's kind from its place, which copying changes.
     """
     if named := config.get("layer_types"):
         return list(named)
-    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern")
-    if not pattern and str(config.get("model_type", "")).startswith("gemma3"):
-        pattern = _GEMMA_3_PATTERN
+    told = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern")
+    pattern = told or _FULL_EVERY.get(config["model_type"])
     places = range(config["num_hidden_layers"])
     if pattern:
         return ["full_attention" if (at + 1) % pattern == 0 else "sliding_attention" for at in places]
-    if config.get("use_sliding_window") and config.get("sliding_window"):  # Qwen 2 and 3
+    if config["model_type"] in _WINDOWED and config.get("use_sliding_window") and config.get("sliding_window"):
         first = config.get("max_window_layers", _QWEN_FULL_LAYERS)
         return ["sliding_attention" if at >= first else "full_attention" for at in places]
     return None
@@ -225,8 +258,9 @@ def _card(
     parameters: int,
 ) -> None:
     """Where it comes from, for people and for programs."""
+    method = method_of(layers, read_config(models[0])["num_hidden_layers"])
     lineage = {
-        "method": "depth up-scaling (arXiv 2312.15166)",
+        "method": method,
         "map": said(layers),
         "layers": len(layers),
         "parameters": parameters,
@@ -240,7 +274,6 @@ def _card(
     whose = " and ".join(names)
     (folder / CARD).write_text(
         f"# A graft of {whose}\n\nLayers {said(layers)} of {whose}, {len(layers)} in all, {parameters:,} parameters; "
-        "not trained since: it is worse than what it was made from until it is healed by continued pre-training.\n"
-        "The licence is that of its source. Made by eot (depth up-scaling, arXiv 2312.15166).\n",
+        f"not trained since: {UNTRAINED[method]}.\nThe licence is that of its source. Made by eot ({method}).\n",
         encoding="utf-8",
     )

@@ -85,3 +85,25 @@ def _run(run: Sequence[Layer], *, two: bool) -> str:
     span = f"{run[0].index}-{run[-1].index}" if len(run) > 1 else str(run[0].index)
     named = f"{'ab'[run[0].source]}:{span}" if two else span
     return f"[{named}]" if run[0].identity else named
+
+
+DEPTH, BLOCKS, MAP = (
+    "depth up-scaling, arXiv 2312.15166",
+    "block expansion of LLaMA-Pro, arXiv 2401.02415",
+    "layers in an order of one's own",
+)
+UNTRAINED = {
+    DEPTH: "it is worse than what it was made from until it is healed by continued pre-training",
+    BLOCKS: "until then it answers exactly as what it was made from",
+    MAP: "it may be worse than what it was made from until it is healed by continued pre-training",
+}
+"""What is to be known of a graft by each of the three methods before it is trained."""
+
+
+def method_of(layers: Sequence[Layer], count: int) -> str:
+    """Whose method these layers are, for a model of `count`: `DEPTH` (if it is deeper), `BLOCKS` or `MAP`."""
+    made, second = tuple(layers), any(layer.source for layer in layers)
+    if any(made == depth_upscaled(count, removed, second=second) for removed in range((count + 1) // 2)):
+        return DEPTH
+    groups = [added for added in range(1, count + 1) if count % added == 0]
+    return BLOCKS if any(made == block_expanded(count, added) for added in groups) else MAP

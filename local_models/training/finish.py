@@ -26,7 +26,7 @@ def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], 
         source: the folder that was trained; its tokenizer and its lineage are carried along.
         out: does not exist yet.
         told: what the lineage says of this training: `source`, `stage`, `steps`, `data`, and what else there is.
-        dtype: of the weights that are written.
+        dtype: of the weights that are written: those that were trained and measured, rounded. The lineage names it.
         name: what the card calls it.
 
     Raises:
@@ -45,7 +45,7 @@ def write_model(trainer: Any, source: Path, out: Path, told: Mapping[str, Any], 
             model.save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
             _carry(source, folder)
-            _card(source, folder, told, name)
+            _card(source, folder, {**told, "dtype": str(dtype).removeprefix("torch.")}, name)
             folder.rename(out)
     except Exception as fault:
         if isinstance(fault, OSError) or type(fault).__name__ == "SafetensorError":
@@ -74,7 +74,8 @@ def _card(source: Path, folder: Path, told: Mapping[str, Any], name: str) -> Non
         f"- {each['stage']} of {each['source']}: {each['steps']} steps, {each['data']}" for each in lineage
     )
     (folder / CARD).write_text(
-        f"# {name}\n\n{_grafted(grafted)}{steps}\n\nThe licence is that of its source. Made by eot with trl.\n",
+        f"# {name}\n\n{_grafted(grafted)}{steps}\n\nTrained and measured in float32, written as {told['dtype']}.\n"
+        "The licence is that of its source. Made by eot with trl.\n",
         encoding="utf-8",
     )
 

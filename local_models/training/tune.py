@@ -14,6 +14,7 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from eot.errors import InputError
 from local_models.training.fit import Fitted, Watch, adapters, fit, settings
 from local_models.training.loading import TEMPLATE
 from local_models.training.recipe import Recipe
@@ -26,7 +27,7 @@ def teach(
     """Instruction tuning: the loss is that of the answers alone. Return (trainer, how it went).
 
     Raises:
-        InputError: there is nothing to learn from.
+        InputError: there is nothing to learn from, or no prompt leaves room for an answer.
         DiskFullError, TrainingError: see `fit`.
     """
     rows, passed = examples(files)
@@ -35,7 +36,7 @@ def teach(
     _give_template(tokenizer)
 
     def make() -> SFTTrainer:
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=model,
             args=SFTConfig(**settings(recipe, work), completion_only_loss=True),
             train_dataset=Dataset.from_list(learnt),
@@ -43,6 +44,8 @@ def teach(
             processing_class=tokenizer,
             peft_config=adapters(recipe),
         )
+        _count_fitting(trainer, len(rows), recipe, watch)
+        return trainer
 
     return fit(make, recipe, work, watch)
 
@@ -53,7 +56,7 @@ def align(
     """DPO on pairs of answers. With adapters the reference is the model without them, else a copy of it.
 
     Raises:
-        InputError: there is nothing to learn from.
+        InputError: there is nothing to learn from, or no prompt leaves room for an answer.
         DiskFullError, TrainingError: see `fit`.
     """
     rows, passed = pairs(files)
@@ -62,7 +65,7 @@ def align(
     _give_template(tokenizer)
 
     def make() -> DPOTrainer:
-        return DPOTrainer(
+        trainer = DPOTrainer(
             model=model,
             ref_model=None if recipe.lora else copy.deepcopy(model),
             args=DPOConfig(**settings(recipe, work), beta=beta),
@@ -71,8 +74,21 @@ def align(
             processing_class=tokenizer,
             peft_config=adapters(recipe),
         )
+        _count_fitting(trainer, len(rows), recipe, watch)
+        return trainer
 
     return fit(make, recipe, work, watch)
+
+
+def _count_fitting(trainer: Any, rows: int, recipe: Recipe, watch: Watch) -> None:
+    """Tell how many rows trl has dropped because their prompt alone fills the length."""
+    learnt, held = len(trainer.train_dataset), len(trainer.eval_dataset)
+    if not learnt or not held:
+        raise InputError(
+            f"{rows - learnt - held} of {rows} rows have prompts of {recipe.length} tokens or more, and none is left "
+            f"to {'measure with' if learnt else 'learn from'}: take a greater --length"
+        )
+    watch({"rows": learnt, "held": held, "too_long_rows": rows - learnt - held})
 
 
 def _give_template(tokenizer: Any) -> None:
