@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,10 @@ def connect(path: Path, synchronous: Literal["normal", "full"]) -> sqlite3.Conne
         OSError, sqlite3.Error: it cannot be opened, or is no such file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Made before SQLite opens it: the -wal and -shm files beside it then take the same mode.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Made before SQLite opens it: the -wal and -shm files beside it then take the same mode. One that is there must not
+    # be touched: to close it would give up the locks of this process's other connections, and others delete their WAL.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _write_ahead(connection)

@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -36,3 +38,17 @@ def test_what_is_no_such_file_is_refused_at_once(tmp_path):
     (tmp_path / "text").write_text("no database " * 100)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         connect(tmp_path / "text", synchronous="full")
+
+
+def test_what_another_process_writes_is_read_though_this_one_has_several_connections(tmp_path):
+    path = tmp_path / "one.sqlite"
+    writer = connect(path, synchronous="full")
+    writer.execute("create table t (x)")
+    reader = connect(path, synchronous="full")
+    write = f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('insert into t values (7)'); c.commit()"
+    for count in (1, 2):
+        subprocess.run([sys.executable, "-c", f"{write}; c.close()"], check=True)
+        assert reader.execute("select count(*) from t").fetchone() == (count,)
+        assert writer.execute("select count(*) from t").fetchone() == (count,)
+    writer.close()
+    reader.close()
