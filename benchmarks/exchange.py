@@ -15,6 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# A file beside this one is named like the package `evaluation`: this folder must come last.
+sys.path.append(sys.path.pop(0))
+
 from eot.settings import load
 from evaluation import Report
 from evaluation.summary import Comparison
