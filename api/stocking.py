@@ -175,11 +175,9 @@ def bring_for(council: CouncilSettings, settings: Settings) -> None:
 def _removed(name: str, home: Path) -> int:
     """Bytes freed of a model, and of what a training of this name that was broken off has left."""
     left = throw_away(home / "built" / name) if Path(name).name == name else 0
-    return (
-        left
-        if left and name not in CATALOGUE and not local_models.built(name, home)
-        else left + local_models.remove(name, home)
-    )
+    if left and name not in CATALOGUE and not local_models.built(name, home):
+        return left  # there is nothing else of this name
+    return left + local_models.remove(name, home)
 
 
 def remove_models(names: Sequence[str], config: Path | None, *, as_json: bool) -> None:
