@@ -50,7 +50,8 @@ def heal(
         )
 
     done = fit(make, recipe, work, watch)
-    lines, damaged = max(each.lines for each in readings), max(each.files for each in readings)
+    lines = max((each.lines for each in readings), default=0)  # none, where nothing was left to train
+    damaged = max((each.files for each in readings), default=0)
     watch({"passed_over_lines": lines, "damaged_files": damaged, "passed_over_files": others})
     return done
 
