@@ -138,6 +138,13 @@ def test_half_precision_stays_near_the_full_one(dtype, atol):
             torch.testing.assert_close(grad.float(), full[2][name], atol=atol, rtol=0.05)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+def test_either_product_leads_to_the_same(onednn, monkeypatch):
+    monkeypatch.setattr("local_models.moe.grouped.ONEDNN", onednn and torch.backends.mkldnn.is_available())
+    layer = layer_of(routers.GShard(), experts=8, dropout=0.2)  # twelve tokens: some experts have one row, some none
+    assert_all_ways_agree(layer, torch.randn(T, H))
+
+
 def test_the_hand_written_backward_is_the_derivative_of_the_forward():
     own = Experts(Sizes(3, 4, 3)).double()
     for parameter in own.parameters():

@@ -2,7 +2,8 @@
 
 On a CPU one expert after the other, with a backward pass of its own: nothing of T K rows is gathered whole, the gate's
 weight multiplies rows of H instead of I, experts without tokens cost nothing but their gradient's zeros, and gradients
-that nobody wants (frozen experts, a frozen gate) are not computed. On other devices torch's grouped product.
+that nobody wants (frozen experts, a frozen gate) are not computed. In float32 a product goes to oneDNN, where torch has
+it: a fifth to a third less time than `torch.mm` with a few dozen rows. On other devices torch's grouped product.
 
 Axes: T tokens, E experts, K choices a token, S choices that are served, N those of one expert,
 R those of neighbouring experts, H hidden, I inner.
@@ -25,6 +26,16 @@ from local_models.moe.routers.route import Route
 
 ROWS = 512
 """Experts are taken together up to so many rows: few calls for many small experts, and rows that stay near the core."""
+ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN &= torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def _linear(rows: Tensor, matrix: Tensor) -> Tensor:
+    """N A by B A, transposed, to N B. The operator is what torch's own compiler puts in a linear layer's place."""
+    if ONEDNN and rows.dtype == torch.float32 and len(rows):
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix, None, "none", [], "")
+        return y
+    return rows @ matrix.T
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,11 @@ class Group:
     own: Tensor
     tokens: Tensor
 
-    def times(self, rows: Tensor, matrices: Tensor) -> Tensor:
-        """Each expert's rows by its own matrix: R A, E A B to R B."""
-        out = rows.new_empty(len(rows), matrices.shape[-1])
-        for part, matrix, into in zip(
-            torch.split(rows, self.sizes), matrices[self.at].unbind(), torch.split(out, self.sizes), strict=True
-        ):
-            if len(part):
-                torch.mm(part, matrix, out=into)
-        return out
+    def linear(self, rows: Tensor, matrices: Tensor) -> Tensor:
+        """Each expert's rows by its own matrix, transposed: R A, E B A to R B."""
+        parts = zip(torch.split(rows, self.sizes), matrices[self.at].unbind(), strict=True)
+        outs = [_linear(part, matrix) for part, matrix in parts]
+        return outs[0] if len(outs) == 1 else torch.cat(outs)
 
     def outer(self, left: Tensor, right: Tensor, into: Tensor) -> None:
         """Each expert's left^T right, which is 0 without rows: R A, R B into E A B."""
@@ -115,9 +122,9 @@ class _PerExpert(torch.autograd.Function):
         y = torch.zeros(x.shape, dtype=wide, device=x.device)
         saved: list[Tensor] = []
         for group in work.groups:
-            inner = group.times(x.index_select(0, group.tokens), gate_up.mT)  # R 2I
+            inner = group.linear(x.index_select(0, group.tokens), gate_up)  # R 2I
             gate, up = inner.chunk(2, dim=-1)
-            out = group.times(work.dropped(functional.silu(gate).mul_(up), group), down.mT)  # R H
+            out = group.linear(work.dropped(functional.silu(gate).mul_(up), group), down)  # R H
             y.index_add_(0, group.tokens, out.to(wide) * flat.index_select(0, group.own)[:, None])
             saved += (inner, out)
         ctx.save_for_backward(x, weights, gate_up, down, *saved)
@@ -151,7 +158,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
             group.outer(dout, work.dropped(swish * up, group), ddown)
         if dx is None and dgate_up is None:
             continue
-        dactive = work.dropped(group.times(dout, down), group)  # R I
+        dactive = work.dropped(group.linear(dout, down.mT), group)  # R I
         dinner = torch.empty_like(inner)  # R 2I
         dgate, dup = dinner.chunk(2, dim=-1)
         torch.mul(dactive, swish, out=dup)
@@ -159,7 +166,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         if dgate_up is not None:
             group.outer(dinner, x.index_select(0, group.tokens), dgate_up)
         if dx is not None:
-            dx.index_add_(0, group.tokens, group.times(dinner, gate_up).to(wide))
+            dx.index_add_(0, group.tokens, group.linear(dinner, gate_up.mT).to(wide))
     return (
         None if dx is None else dx.to(x.dtype),
         None if dweights is None else dweights.view_as(weights),
