@@ -197,7 +197,11 @@ def show(report: GateReport, *, as_json: bool) -> None:
 
 
 def _counted(report: GateReport) -> str:
-    left = {"that it was taught": report.already_taught, "without a score of every agent": report.half_scored}
+    left = {
+        "that it was taught": report.already_taught,
+        "without a score of every agent": report.half_scored,
+        "that came again": report.repeated,
+    }
     out = (
         "; left out: " + ", ".join(f"{count} {why}" for why, count in left.items() if count)
         if any(left.values())
@@ -213,18 +217,19 @@ def _routers(report: GateReport) -> Table:
         table.add_column(heading, justify="left" if heading == "asks" else "right", no_wrap=heading != "asks")
     for one in report.routers:
         cost = [_cost(one.cost)] if costly else []
-        table.add_row(Text(clean(one.name)), _said(one.reward), _said(one.vs_best, "+"), *cost)
+        table.add_row(Text(clean(one.name)), said(one.reward), said(one.vs_best, "+"), *cost)
     return table
 
 
 def _preselected(report: GateReport) -> Table:
     table = _table("any of k right")
     costly = any(one.routed_cost is not None for one in report.preselected)
-    for heading in ("k", "the gate's k", "the k best", "gain", *(["cost", "of the k best"] if costly else [])):
+    for heading in ("k", "the gate's k", "the k best", "gain", *(["cost", "k best's cost"] if costly else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.preselected:
         costs = [_cost(row.routed_cost), _cost(row.fixed_cost)] if costly else []
-        table.add_row(str(row.count), _said(row.routed), _said(row.fixed), _said(row.gain, "+"), *costs)
+        routed, fixed = (f"{100 * interval.mean:.1f}" for interval in (row.routed, row.fixed))
+        table.add_row(str(row.count), routed, fixed, said(row.gain, "+"), *costs)
     return table
 
 
@@ -236,5 +241,6 @@ def _table(title: str) -> Table:
     return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
 
 
-def _said(interval: Interval, sign: str = "") -> str:
+def said(interval: Interval, sign: str = "") -> str:
+    """In percent, with its ends."""
     return f"{100 * interval.mean:{sign}.1f} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"

@@ -2,7 +2,8 @@
 
 A gate is judged on questions it was not taught and that every agent was scored on: a missing score is no wrong answer.
 The best single agent is the best on the questions that the gate was trained on: what anyone without a gate would take.
-A gain is claimed only where its 95 % interval leaves 0 out, and nothing is said of fewer than ten questions.
+A gain is claimed only where its 95 % interval leaves 0 out, and nothing is said of fewer than ten questions. A question
+that comes again is one question, with the mean of its scores: an interval over copies would be too narrow.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ class GateReport(Frozen):
     """What was measured on `questions` that no gate had seen, and what may be said of it.
 
     `already_taught` questions were left out because a gate learnt from them, `half_scored` because an agent had no
-    score. `agents` says how good each was on what the first gate learnt from (`agents.gating.examples.means`).
+    score; `repeated` rows were of a question that is counted already. `agents` says how good each was on what the
+    first gate learnt from (`agents.gating.examples.means`).
     """
 
     learnt_from: int
     questions: int
     already_taught: int
     half_scored: int
+    repeated: int
     agents: Mapping[str, float]
     routers: tuple[Routed, ...]
     preselected: tuple[Preselected, ...]
@@ -80,17 +83,19 @@ def judge(
     known = np.any([gate.was_taught(test.questions) for gate in gates.values()], axis=0)
     scored = ~np.isnan(test.rewards).any(axis=1)
     fair = np.flatnonzero(scored & ~known)
+    once, places = test.at(fair).each_once()
     order = top_k(first.means, len(first.means))
-    routers, preselected = _compared(gates, test.at(fair), vectors[fair], order, costs) if len(fair) else ([], [])
+    routers, preselected = _compared(gates, once, vectors[fair[places]], order, costs) if len(once) else ([], [])
     return GateReport(
         learnt_from=first.learnt_from,
-        questions=len(fair),
+        questions=len(once),
         already_taught=int(known.sum()),
         half_scored=int((~scored & ~known).sum()),
+        repeated=len(fair) - len(once),
         agents={agent: float(first.means[place]) for place, agent in enumerate(test.agents)},
         routers=tuple(routers),
         preselected=tuple(preselected),
-        verdict=_verdict(routers[0]) if len(fair) >= FEWEST else _too_few(name, len(fair)),
+        verdict=_verdict(routers[0]) if len(once) >= FEWEST else _too_few(name, len(once)),
     )
 
 

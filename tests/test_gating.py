@@ -171,6 +171,21 @@ def test_a_verdict_rests_on_questions_that_every_agent_was_scored_on():
     assert "on 0 questions: 10 or more are needed" in none.verdict
 
 
+def test_a_question_that_comes_again_is_one_question_with_the_mean_of_its_scores():
+    taught, seen = world(400, 1)
+    test, unseen = world(60, 2)
+    gate = {"g": fit(taught, seen, "e")}
+    once = judge(gate, test, unseen)
+    twice = Examples(
+        (*test.questions, *(f"{question} " for question in test.questions)), AGENTS, np.vstack([test.rewards] * 2)
+    )
+    again = judge(gate, twice, np.vstack([unseen] * 2))
+    assert (again.questions, again.repeated) == (60, 60)
+    assert (again.routers, again.preselected) == (once.routers, once.preselected)
+    other = Examples(twice.questions, AGENTS, np.vstack([test.rewards, 1 - test.rewards]))
+    assert {router.reward.mean for router in judge(gate, other, np.vstack([unseen] * 2)).routers} == {0.5}
+
+
 def test_questions_that_a_gate_was_taught_say_nothing_of_it(tmp_path):
     taught, seen = world(200, 1)
     test, unseen = world(100, 2)

@@ -51,6 +51,15 @@ class Examples:
         costs = None if self.costs is None else self.costs[places]
         return Examples(tuple(self.questions[place] for place in places), self.agents, self.rewards[places], costs)
 
+    def each_once(self) -> tuple[Examples, NDArray[np.intp]]:
+        """Every question once, with the means of its rows, and the place of its first row."""
+        known = digests(self.questions)
+        first = np.sort(np.unique(known, return_index=True)[1])
+        rows = [known == known[place] for place in first]
+        rewards = np.array([self.rewards[same].mean(axis=0) for same in rows])
+        costs = None if self.costs is None else np.array([self.costs[same].mean(axis=0) for same in rows])
+        return Examples(tuple(self.questions[place] for place in first), self.agents, rewards, costs), first
+
 
 @dataclass(frozen=True)
 class Scored:

@@ -22,8 +22,9 @@ Dispatch = Callable[[Tensor, Route, Experts, Tensor | None], Tensor]
 
 
 def grouped(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
-    """The fastest that the device has: see `grouped`."""
-    way = per_expert if x.device.type == "cpu" else grouped_mm
+    """The fastest that the device has: see `grouped`. GPUs' grouped product wants rows of whole sixteen bytes."""
+    aligned = all(width % 8 == 0 for width in own.down_proj.shape[1:])
+    way = grouped_mm if aligned and x.device.type != "cpu" else per_expert
     return way(x, route, own, kept)
 
 

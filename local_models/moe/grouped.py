@@ -134,7 +134,7 @@ class _PerExpert(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast("cpu", enabled=False):  # the dtypes are the forward's
+        with torch.autocast(dy.device.type, enabled=False):  # the dtypes are the forward's
             return _gradients(ctx, dy)
 
 
