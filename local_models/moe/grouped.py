@@ -5,7 +5,7 @@ weight multiplies rows of H instead of I, experts without tokens cost nothing bu
 that nobody wants (frozen experts, a frozen gate) are not computed. In float32 a product goes to oneDNN, where torch has
 it: a fifth to a third less time than `torch.mm` with a few dozen rows. On other devices torch's grouped product.
 
-Axes: T tokens, E experts, K choices a token, S choices that are served, N those of one expert,
+Axes: T tokens, E experts, K choices a token, N the choices of one expert,
 R those of neighbouring experts, H hidden, I inner.
 """
 
@@ -32,7 +32,7 @@ ONEDNN &= torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 def _linear(rows: Tensor, matrix: Tensor) -> Tensor:
     """N A by B A, transposed, to N B. The operator is what torch's own compiler puts in a linear layer's place."""
-    if ONEDNN and rows.dtype == torch.float32 and len(rows):
+    if ONEDNN and rows.device.type == "cpu" and rows.dtype == torch.float32 and len(rows):
         y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix, None, "none", [], "")
         return y
     return rows @ matrix.T
@@ -177,22 +177,68 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def grouped_mm(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
-    """By `torch.nn.functional.grouped_mm` (torch 2.10 or newer); nothing but S is copied to the host."""
+    """By `torch.nn.functional.grouped_mm` (torch 2.10 or newer); nothing is copied to the host.
+
+    Choices that nobody serves are sorted behind all others, where the kernel leaves unset what it gives.
+    """
     like, (x, gate_up, down, kept) = x, _cast(x, own, kept)
     count, flat = len(own.down_proj), route.experts.flatten()
-    offsets = torch.bincount(flat, minlength=count + 1)[:count].cumsum(0, dtype=torch.int32)
-    served = int(offsets[-1])  # the kernel leaves unset what lies behind
+    load = torch.zeros(count + 1, dtype=torch.int32, device=x.device)
+    load = load.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))  # bincount would wait for the device
+    offsets = load[:count].cumsum(0, dtype=torch.int32)
     order = flat.argsort(stable=True)
-    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).clamp_max(served)
-    order = order[:served]
-    rows = x[order // route.experts.shape[-1]]  # S H
-    gate, up = functional.grouped_mm(rows, gate_up.transpose(1, 2), offs=offsets).chunk(2, dim=-1)  # S I
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    sorting = Sorting(order, back.view_as(route.experts), (route.experts < count)[..., None])
+    rows: Tensor = _Taken.apply(x, sorting)  # type: ignore[no-untyped-call]  # TK H
+    gate, up = functional.grouped_mm(rows, gate_up.transpose(1, 2), offs=offsets).chunk(2, dim=-1)  # TK I
     active = functional.silu(gate) * up
     if kept is not None:
         active = active * kept.flatten(0, 1)[order]
-    out = functional.grouped_mm(active, down.transpose(1, 2), offs=offsets).to(route.weights.dtype)  # S H
-    out = out * route.weights.flatten()[order, None]
-    out = torch.cat([out, out.new_zeros(1, out.shape[-1])])  # the last row is for those whom nobody serves
-    return (
-        out[back].view(*route.experts.shape, x.shape[-1]).sum(1).to(like.dtype)
-    )  # index_add has no fixed order on a GPU
+    out = functional.grouped_mm(active, down.transpose(1, 2), offs=offsets).to(route.weights.dtype)  # TK H
+    placed: Tensor = _Placed.apply(out, sorting)  # type: ignore[no-untyped-call]  # T K H
+    return (placed * route.weights[..., None]).sum(1).to(like.dtype)
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """All T K choices by expert: `order` has their flat places, `back` T K where each then lies, `served` T K 1."""
+
+    order: Tensor
+    back: Tensor
+    served: Tensor
+
+    def returned(self, rows: Tensor) -> Tensor:
+        """Each choice's row, TK H to T K H; zeros where nobody serves."""
+        return torch.where(self.served, rows[self.back], 0)
+
+
+class _Taken(torch.autograd.Function):
+    """Each choice's token, sorted: T H to TK H.
+
+    Its derivative, as that of `_Placed`, gathers by the other permutation: torch's own would sort, or add in any order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sorting: Sorting) -> Tensor:
+        ctx.sorting = sorting
+        return x[sorting.order // sorting.back.shape[-1]]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, drows: Tensor) -> tuple[Tensor, None]:
+        wide = torch.promote_types(drows.dtype, torch.float32)
+        return ctx.sorting.returned(drows).sum(1, dtype=wide).to(drows.dtype), None
+
+
+class _Placed(torch.autograd.Function):
+    """Each choice's row at its token: TK H to T K H."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sorting: Sorting) -> Tensor:
+        ctx.sorting = sorting
+        return sorting.returned(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dplaced: Tensor) -> tuple[Tensor, None]:
+        return dplaced.flatten(0, 1)[ctx.sorting.order], None

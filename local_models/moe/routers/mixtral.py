@@ -37,5 +37,5 @@ class Mixtral:
         weights, experts = scores.topk(self.k, dim=-1)  # T K
         if self.normalised:
             weights = weights / weights.sum(-1, keepdim=True)
-        loss = self.balance * self.k * losses.balance(scores, experts)
-        return Route(logits, scores, experts, weights, {"balance": loss})
+        terms = {"balance": self.balance * self.k * losses.balance(scores, experts)} if self.balance else {}
+        return Route(logits, scores, experts, weights, terms)
