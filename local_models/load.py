@@ -124,8 +124,15 @@ class Engines:
         """
         model = self.mixture_model(name)
         path = await self._mixture_path(model)
+        alone = path not in self._kept
         self._kept.add(path)
-        return await self._routed(model, path)
+        try:
+            return await self._routed(model, path)
+        except InputError:
+            if alone:
+                self._kept.discard(path)
+                await self._free(path)
+            raise
 
     @asynccontextmanager
     async def shown(self, model: str) -> AsyncIterator[TransformersEngine]:
@@ -139,7 +146,13 @@ class Engines:
                 left, self._shown = self._shown, None
                 await self._free(left)
             self._shown = path
-            yield await self._routed(model, path)
+            try:
+                engine = await self._routed(model, path)
+            except InputError:
+                self._shown = None
+                await self._free(path)
+                raise
+            yield engine
 
     async def _mixture_path(self, model: str) -> Path:
         if not _torch_is_here():

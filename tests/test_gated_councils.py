@@ -2,9 +2,13 @@
 
 import json
 
+import httpx
 import pytest
 from command import eot
+from serving import serving
 from weights import weights
+
+from eot.settings import load
 
 pytestmark = [pytest.mark.torch, pytest.mark.llm]
 
@@ -102,6 +106,19 @@ def test_the_settings_check_knows_a_gate_and_an_evaluation_runs_a_gated_council(
     again = eot(folder, "gate", "train", "learnt", "found/results.jsonl", "--questions", "q.jsonl")
     assert again.returncode == 2
     assert "3 scored questions are too few" in again.stderr
+
+
+def test_a_served_council_passes_over_whoever_had_its_share_of_the_questions(folder, tmp_path, monkeypatch):
+    shares = "shares = {reckoner = 0.1, bard = 0.9}\ncapacity = 1.0\n[serve]\nport = 0\n"
+    (tmp_path / "eot.toml").write_text((folder / "eot.toml").read_text(encoding="utf-8") + shares, encoding="utf-8")
+    monkeypatch.setenv("EOT_HOME", str(folder / "home"))
+    with serving(load(tmp_path / "eot.toml")) as served:
+        said = []
+        for text in SUMS[:14]:
+            asked = {"model": "eot/default", "messages": [{"role": "user", "content": text}]}
+            answer = httpx.post(f"{served.url}/v1/chat/completions", json=asked, timeout=30).raise_for_status()
+            said.append("42" if "42" in answer.json()["choices"][0]["message"]["content"] else "7")
+    assert said == ["42"] * 10 + ["7"] * 4, "of a hundred choices a tenth"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,17 @@ async def test_a_mixture_that_an_agent_uses_stays(engines):
     assert not engines.made["one"].closed
 
 
+@pytest.mark.parametrize("way", ["mixture", "shown"])
+async def test_what_turns_out_to_be_no_mixture_is_not_kept(engines, monkeypatch, way):
+    def refuse(model):
+        raise InputError("no router in every layer")
+
+    monkeypatch.setattr("local_models.moe.routing.routers_of", refuse)
+    with pytest.raises(InputError, match="no router"):
+        await (engines.mixture("table") if way == "mixture" else look(engines, "one"))
+    assert engines.made["one"].closed
+
+
 def test_no_mixture_is_called_as_its_jobs_are(tmp_path):
     (tmp_path / "eot.toml").write_text('[moes.builds]\nmodel = "x"\n')
     with pytest.raises(SettingsError, match="has the jobs"):
