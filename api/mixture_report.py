@@ -85,10 +85,17 @@ def _mean(values: Sequence[float]) -> float:
 
 def table(found: Sequence[Line]) -> Table:
     """As it is shown on a terminal."""
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left",
-                  title="loss on held-out text, nats a token")  # fmt: skip
-    for heading in ("", *found[0].losses, "mean", "to base", "own expert"):
-        drawn.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    drawn = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
+        title_justify="left",
+        title="loss on held-out text, nats a token; own: the weight of a text's own expert",
+    )
+    drawn.add_column("", min_width=16)
+    for heading in (*found[0].losses, "mean", "to base", "own"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for line in found:
         drawn.add_row(line.system, *cells(line))
     return drawn
