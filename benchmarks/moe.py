@@ -1,8 +1,9 @@
 """A layer of experts forward and backward: the grouped dispatch beside dense, transformers and einsum.
 
-Dense is one SwiGLU network as wide as the experts that a token meets (equal active parameters). Transformers' blocks
-have the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 of each tensor's largest
-value (the gate's gradient is a sum over all tokens, up to 100) or the benchmark fails.
+Dense is one SwiGLU network as wide as the experts that a token meets (equal active parameters), by torch's own linear
+layers, and once more by the layer's own products: a layer of one such expert, `one_expert`. Transformers' blocks have
+the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 of each tensor's largest value
+(the gate's gradient is a sum over all tokens, up to 100) or the benchmark fails.
 All run in turns, gradients dropped before each run; a ratio is the median of the turns' ratios. Widths: SmolLM2-135M's.
 `--device cuda --dtype bfloat16` measures a GPU. In half precision the blocks are not compared: theirs routes in it and
 ours in fp32, so a token between two experts goes another way.
@@ -118,9 +119,10 @@ def agree(theirs: nn.Module, ours: nn.Module, x: Tensor, dy: Tensor) -> None:
 
 
 def against(tokens: int, experts: int, repeats: int, dispatches: Iterable[str]) -> dict[str, list[float]]:
-    """Dense and the dispatches, on the same x."""
+    """Dense in its two ways and the dispatches, on the same x."""
     x, dy = torch.randn(tokens, HIDDEN, requires_grad=True), torch.randn(tokens, HIDDEN)
-    runs = {"dense": step(Dense(HIDDEN, ACTIVE * INNER), x, dy)}
+    one = MoELayer(Sizes(HIDDEN, ACTIVE * INNER, 1), Mixtral(1, balance=0.0))
+    runs = {"dense": step(Dense(HIDDEN, ACTIVE * INNER), x, dy), "one_expert": step(one, x, dy)}
     first: MoELayer | None = None
     for name in dispatches:
         layer = layer_of(experts, name)
@@ -147,6 +149,7 @@ def quick(experts: int, repeats: int) -> dict[str, float]:
         found = against(tokens, experts, repeats, DISPATCHES)
         figures |= {
             f"grouped_over_dense_active_{tokens}": ratio(found, "grouped", "dense"),
+            f"grouped_over_one_expert_{tokens}": ratio(found, "grouped", "one_expert"),
             f"einsum_over_grouped_{tokens}": ratio(found, "einsum", "grouped"),
             f"eager_over_grouped_{tokens}": ratio(found, "eager", "grouped"),
             f"grouped_ms_{tokens}": 1000 * median(found["grouped"]),
