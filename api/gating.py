@@ -62,7 +62,7 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
 
     Raises:
         AnswersError: a row cannot be read; names file and line.
-        InputError: too little to learn from, or the gate cannot be written.
+        InputError: too little to learn from, more neighbours than rows, or the gate cannot be written.
         MissingExtraError, WeightsError: there is nothing to embed questions with.
     """
     settings = load_settings(config)

@@ -12,6 +12,7 @@ from agents.gating import Recipe
 from api import gating
 from api.evaluating import Evaluating, evaluate_file
 from api.gating import Judging, Training, report_gate, train_gate
+from eot.errors import InputError
 from eot.settings import load
 
 SUMS = [f"What is {a} times {b}, plus {a}?" for a in range(2, 7) for b in range(3, 8)]
@@ -78,6 +79,16 @@ def test_a_report_knows_what_the_gate_was_taught(folder, train, report, recipe):
     found = report(folder / "mixed.jsonl")
     assert counted(found) == [10, 50, 1, 50]
     assert found["agents"] == pytest.approx({"reckoner": 0.5, "bard": 0.5}), "the means of what it was taught"
+
+
+def test_few_rows_that_can_be_told_apart_gain_with_the_default_neighbours(folder, train):
+    more = [f"Write a calm verse about {thing}." for thing in range(10)]
+    write(folder / "seventy.jsonl", SUMS + OTHERS, VERSES + more)
+    found = train(folder / "seventy.jsonl", recipe=Recipe())
+    assert counted(found) == [14, 0, 0, 56]
+    assert found["verdict"].startswith("the gate knn gains")
+    with pytest.raises(InputError, match="of 56 rows to learn from, 60 neighbours are all"):
+        train(folder / "seventy.jsonl", recipe=Recipe(neighbours=60))
 
 
 def test_what_was_left_out_is_said(folder, train, capsys):

@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     half = '{"question": "What is 70 minus 7?", "scores": {"reckoner": 1}}\n'
     (made / "others.jsonl").write_text(scored(OTHER_SUMS, OTHER_VERSES) + half + taught, encoding="utf-8")
     settle(made)
-    trained = eot(made, "gate", "train", "who", "scored.jsonl", "--neighbours", "10")
+    trained = eot(made, "gate", "train", "who", "scored.jsonl")
     assert trained.returncode == 0, trained.stderr
     made.joinpath("trained.txt").write_text(trained.stdout, encoding="utf-8")
     return made

@@ -36,6 +36,15 @@ def test_a_gate_finds_the_specialist_and_its_gain_is_claimed(recipe):
     assert report.preselected[1].gain.low > 0
 
 
+@pytest.mark.parametrize(("rows", "neighbours"), [(20, 5), (56, 5), (70, 7), (400, 40), (5608, 100)])
+def test_the_default_number_of_neighbours_follows_the_rows(rows, neighbours):
+    found = Examples(tuple(f"q{at}" for at in range(rows)), AGENTS, np.ones((rows, 3)))
+    assert fit(found, np.ones((rows, 1)), "e").model.neighbours == neighbours
+    assert fit(found, np.ones((rows, 1)), "e", Recipe(neighbours=rows - 1)).model.neighbours == rows - 1
+    with pytest.raises(InputError, match=f"take fewer, or leave the number out: {neighbours}"):
+        fit(found, np.ones((rows, 1)), "e", Recipe(neighbours=rows))
+
+
 def test_where_agents_are_good_at_the_same_things_no_gain_is_claimed():
     taught, seen = world(400, 1, skilled=0.6, other=0.6)
     test, unseen = world(300, 2, skilled=0.6, other=0.6)
