@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.gating import READ_CHARACTERS, Balance, Gate, load
+from agents.gating.choose import RATE
 from eot.errors import EotError, InputError
 from eot.settings import CouncilSettings, Settings
 from eot.types import Question
@@ -95,7 +96,8 @@ def balance_for(seats: CouncilSettings, settings: Settings) -> Balance | None:
     if not sum(shares.values()):
         raise InputError("shares: all are 0; somebody must be asked")
     total = sum(shares.values())
-    return Balance([shares[name] / total for name in who], capacity=seats.capacity)
+    rate = RATE if seats.shares else 0.0  # a capacity alone moves nobody who is below it
+    return Balance([shares[name] / total for name in who], rate, seats.capacity)
 
 
 def weights_needed(seats: CouncilSettings, settings: Settings) -> tuple[str, ...]:

@@ -80,6 +80,11 @@ def test_shares_name_everyone_whom_the_gate_may_pick(tmp_path):
     uneven = CouncilSettings(agents="gate:g", shares={"b": 3, "a": 1})
     assert list(balance_for(uneven, house).shares) == [0.25, 0.75]
     assert balance_for(CouncilSettings(agents="gate:g"), house) is None
+    capped, spread = balance_for(even, house), balance_for(uneven, house)
+    asked = [capped.pick(np.array([0.55, 0.5]), 1)[0] for _ in range(75)]
+    assert asked == [0] * 75, "below its capacity, 1.5 x a half of 100, the better one is asked"
+    assert capped.pick(np.array([0.55, 0.5]), 1) == [1]
+    assert {spread.pick(np.array([0.55, 0.5]), 1)[0] for _ in range(75)} == {0, 1}
     for shares, said in (({"a": 1}, "'b' differs"), ({"a": 0, "b": 0}, "somebody must be asked")):
         with pytest.raises(InputError, match=said):
             balance_for(CouncilSettings(agents="gate:g", shares=shares), house)
