@@ -20,10 +20,16 @@ def gate_of(name: str, settings: Settings) -> Gate:
     """The trained gate of this name.
 
     Raises:
-        InputError: there is none, its file is damaged, or the name is none.
+        InputError: there is none, its file is damaged, the name is none, or another model embedded its questions.
     """
     path = gate_path(settings, name)
-    return _loaded(path, path.stat().st_mtime_ns) if path.exists() else load(path)
+    gate = _loaded(path, path.stat().st_mtime_ns) if path.exists() else load(path)
+    if gate.embedder != settings.embed.name:
+        raise InputError(
+            f"the gate {name!r} was trained on vectors by {gate.embedder}, and embed.model is {settings.embed.name}: "
+            "set it to that model, or train the gate again"
+        )
+    return gate
 
 
 @lru_cache(maxsize=8)
@@ -71,7 +77,7 @@ async def seated(
     """The council with the agents that its gate picks for this question, the one most likely right first.
 
     Raises:
-        InputError: as `candidates`, or the gate was trained with another embedding model.
+        InputError: as `candidates`.
     """
     who = candidates(seats, settings)
     vector = (await asyncio.to_thread(embed, [question.text[:READ_CHARACTERS]]))[0]

@@ -72,9 +72,9 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
     different = np.random.default_rng(asked.recipe.seed).permutation(np.unique(known))
     test = np.isin(known, different[: round(_HELD_OUT * len(different))])
     kept, held = np.flatnonzero(~test), np.flatnonzero(test)
-    tried = fit(found.at(kept), vectors[kept], settings.embed.model, asked.recipe)
+    tried = fit(found.at(kept), vectors[kept], settings.embed.name, asked.recipe)
     report = judge({asked.recipe.method: tried}, found.at(held), vectors[held])
-    save(fit(found, vectors, settings.embed.model, asked.recipe), gate_path(settings, asked.name))
+    save(fit(found, vectors, settings.embed.name, asked.recipe), gate_path(settings, asked.name))
     show(report, as_json=as_json)
 
 
@@ -82,7 +82,8 @@ def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None
     """Judge a kept gate on those of the scored questions that it was not trained on.
 
     Raises:
-        AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`.
+        AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`, or the gate was trained on vectors
+            of another model.
     """
     settings = load_settings(config)
     gate = gate_of(judging.name, settings)

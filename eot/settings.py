@@ -137,6 +137,11 @@ class EmbedSettings(_Table):
 
     model: str = "all-minilm-l6-v2"
 
+    @property
+    def name(self) -> str:
+        """The same on every machine: the catalogue name, or the folder's own."""
+        return Path(self.model).absolute().name
+
 
 MOE_JOBS = "builds"
 """What a mixture cannot be called: `/v1/moe/builds` has the jobs that make them."""

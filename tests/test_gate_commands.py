@@ -10,9 +10,10 @@ from serving import serving
 
 from agents.gating import Recipe
 from api import gating
+from api.checking import check_settings
 from api.evaluating import Evaluating, evaluate_file
 from api.gating import Judging, Training, report_gate, train_gate
-from eot.errors import InputError
+from eot.errors import InputError, SettingsError
 from eot.settings import load
 
 SUMS = [f"What is {a} times {b}, plus {a}?" for a in range(2, 7) for b in range(3, 8)]
@@ -89,6 +90,22 @@ def test_few_rows_that_can_be_told_apart_gain_with_the_default_neighbours(folder
     assert found["verdict"].startswith("the gate knn gains")
     with pytest.raises(InputError, match="of 56 rows to learn from, 60 neighbours are all"):
         train(folder / "seventy.jsonl", recipe=Recipe(neighbours=60))
+
+
+def test_a_gate_of_another_embedding_model_is_refused_wherever_it_is_used(folder, train, report, capsys):
+    train(folder / "scored.jsonl")
+    with (folder / "eot.toml").open("a", encoding="utf-8") as file:
+        file.write('[councils.gated]\nagents = "gate:g"\n[embed]\nmodel = "elsewhere/all-minilm-l6-v2/"\n')
+    report(folder / "others.jsonl")
+    check_settings(folder / "eot.toml", as_json=True)
+    other = (folder / "eot.toml").read_text(encoding="utf-8").replace("elsewhere/all-minilm-l6-v2", "bge-small")
+    (folder / "eot.toml").write_text(other, encoding="utf-8")
+    said = "'g' was trained on vectors by all-minilm-l6-v2, and embed.model is bge-small: set it to that model"
+    with pytest.raises(InputError, match=said):
+        report(folder / "others.jsonl")
+    capsys.readouterr()
+    with pytest.raises(SettingsError, match=f"councils.gated: the gate {said}"):
+        check_settings(folder / "eot.toml", as_json=True)
 
 
 def test_what_was_left_out_is_said(folder, train, capsys):

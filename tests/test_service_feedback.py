@@ -74,7 +74,7 @@ def test_a_gate_is_trained_from_what_was_said_of_runs(served, tmp_path):
 def test_shares_name_everyone_whom_the_gate_may_pick(tmp_path):
     house = settings(tmp_path)
     rows = [Scored(f"q{at}", {"a": 1.0, "b": 0.0}) for at in range(12)]
-    save(fit(examples(rows), np.eye(12), "e"), gate_path(house, "g"))
+    save(fit(examples(rows), np.eye(12), house.embed.name), gate_path(house, "g"))
     even = CouncilSettings(agents="gate:g", capacity=1.5)
     assert list(balance_for(even, house).shares) == [0.5, 0.5]
     uneven = CouncilSettings(agents="gate:g", shares={"b": 3, "a": 1})

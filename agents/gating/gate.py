@@ -54,7 +54,7 @@ class Gate:
         """vectors[Q, d] of unit length -> expected rewards[Q, M], agents in the order of `agents`.
 
         Raises:
-            InputError: the vectors come from another embedding model.
+            InputError: the vectors have another width than those it learnt from.
         """
         known = self.model.vectors if isinstance(self.model, Knn) else self.model.weights.T
         if vectors.shape[1] != known.shape[1]:
