@@ -22,8 +22,7 @@ def gate_of(name: str, settings: Settings) -> Gate:
     Raises:
         InputError: there is none, its file is damaged, the name is none, or another model embedded its questions.
     """
-    path = gate_path(settings, name)
-    gate = _loaded(path, path.stat().st_mtime_ns) if path.exists() else load(path)
+    gate = _loaded(gate_path(settings, name), written(name, settings))
     if gate.embedder != settings.embed.name:
         raise InputError(
             f"the gate {name!r} was trained on vectors by {gate.embedder}, and embed.model is {settings.embed.name}: "
@@ -35,6 +34,12 @@ def gate_of(name: str, settings: Settings) -> Gate:
 @lru_cache(maxsize=8)
 def _loaded(path: Path, _written: int) -> Gate:
     return load(path)
+
+
+def written(name: str, settings: Settings) -> int:
+    """When the gate of this name was trained last, in nanoseconds of its file; 0 where there is none."""
+    path = gate_path(settings, name)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def gate_path(settings: Settings, name: str) -> Path:

@@ -1,6 +1,7 @@
 """What callers say of runs is kept, says what it does of each agent, and a gate learns from it."""
 
 import asyncio
+import os
 
 import httpx
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from serving import serving, settings
 
 from agents.gating import Scored, examples, fit, save
+from api.asks import make_question
+from api.compose import House
 from api.gated import balance_for, gate_path
 from api.gating import feedback_rows
 from eot.errors import InputError
@@ -69,6 +72,23 @@ def test_a_gate_is_trained_from_what_was_said_of_runs(served, tmp_path):
     assert [row.question for row in rows] == ["What is 0 + 7?", "What is 1 + 6?", "What is 2 + 5?"]
     assert rows[0].scores == {"a": 1.0, "b": 1.0, "c": 0.0}
     assert rows[0].costs == {"a": 0.0, "b": 0.0, "c": 0.0}
+
+
+async def test_a_gate_trained_anew_begins_anew_with_whom_it_asked(tmp_path, monkeypatch):
+    house = House(settings(tmp_path))
+    monkeypatch.setattr(house, "embedder", lambda method: lambda texts: np.eye(1, 12))
+    path = gate_path(house.settings, "g")
+    rows = [Scored(f"q{at}", {"a": 1.0, "b": 0.0}) for at in range(12)]
+    save(fit(examples(rows), np.eye(12), house.settings.embed.name), path)
+    seats = CouncilSettings(agents="gate:g", pick=1, capacity=1)
+
+    async def asked():
+        return (await house.seated(seats, make_question(text="q"))).agents[0]
+
+    assert [await asked() for _ in range(51)] == ["a"] * 50 + ["b"], "a had its half of a hundred"
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert await asked() == "a"
+    await house.close()
 
 
 def test_shares_name_everyone_whom_the_gate_may_pick(tmp_path):
