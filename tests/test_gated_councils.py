@@ -125,7 +125,7 @@ def test_a_served_council_passes_over_whoever_had_its_share_of_the_questions(fol
     ("rows", "said"),
     [
         ('{"question": "q"}\n', "line 1: a row is"),
-        ('{"question": "q", "scores": {"a": 2}}\n', "line 1: the score of 'a' is 2; a score lies in 0..1"),
+        ('{"question": "q", "scores": {"a": 2}}\n', "line 1: the score of 'a' is 2; a score is a number in 0..1"),
         ("nonsense\n", "line 1: not JSON"),
     ],
 )
