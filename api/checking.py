@@ -15,6 +15,7 @@ from rich.text import Text
 from api.compose import House
 from api.defaults import HOSTED, with_defaults
 from api.gated import all_seated, balance_for, candidates
+from api.mixtures import mixtures
 from api.stocking import local_names
 from eot.errors import EotError, SettingsError
 from eot.settings import AgentSettings, Settings, load
@@ -26,7 +27,7 @@ def check_settings(config: Path | None, *, as_json: bool) -> None:
     """Print what was found; faults are errors, the rest are remarks.
 
     Raises:
-        SettingsError: at least one council cannot work.
+        SettingsError: at least one council, mixture or topology cannot work.
     """
     settings = with_defaults(load(config))
     faults = asyncio.run(_faults(settings))
@@ -46,7 +47,7 @@ def check_settings(config: Path | None, *, as_json: bool) -> None:
 
 
 async def _faults(settings: Settings) -> list[str]:
-    """Seat every council, and try every table of the operator's own, used or not."""
+    """Seat every council, and try every mixture and every table of the operator's own, used or not."""
     house, faults = House(settings), []
     for name, council in settings.councils.items():
         try:
@@ -56,6 +57,7 @@ async def _faults(settings: Settings) -> list[str]:
         except EotError as fault:
             faults.append(f"councils.{name}: {fault}")
     await house.close()
+    faults += [f"moes.{one.name}: {one.fault}" for one in mixtures(settings) if one.fault]
     for name, rows in settings.topologies.items():
         try:
             table(name, list(rows), settings.topologies)

@@ -30,7 +30,7 @@ from agents import (
 )
 from agents.gating import Balance
 from api.bare_agents import bare_agent, fingerprint, refuse_unpriced
-from api.gated import balance_for, candidates, seated
+from api.gated import balance_for, candidates, seated, written
 from api.store import Store, open_store
 from eot.errors import EotError, SettingsError, UnknownNameError
 from eot.settings import FUSION, AgentSettings, CouncilSettings, Settings
@@ -82,7 +82,7 @@ class House:
         """Set where several machines must write the same prompts; else each home has its own."""
         self._shared: Store | None = None
         self._embed: Embed | None = None
-        self._balances: dict[tuple[str, tuple[str, ...]], Balance | None] = {}
+        self._balances: dict[tuple[str, tuple[str, ...], int], Balance | None] = {}
 
     async def close(self) -> None:
         await self.lending.close()
@@ -120,7 +120,8 @@ class House:
         """One for all runs of a council, since it learns from each choice; a gate trained anew begins anew."""
         if not seats.shares and seats.capacity is None:
             return None
-        key = seats.model_dump_json(include={"agents", "shares", "capacity"}), candidates(seats, self.settings)
+        wanted = seats.model_dump_json(include={"agents", "shares", "capacity"})
+        key = wanted, candidates(seats, self.settings), written(seats.gate_name, self.settings)
         if key not in self._balances:
             self._balances[key] = balance_for(seats, self.settings)
         return self._balances[key]

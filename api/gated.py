@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.gating import READ_CHARACTERS, Balance, Gate, load
+from agents.gating.choose import RATE
 from eot.errors import EotError, InputError
 from eot.settings import CouncilSettings, Settings
 from eot.types import Question
@@ -19,15 +20,26 @@ def gate_of(name: str, settings: Settings) -> Gate:
     """The trained gate of this name.
 
     Raises:
-        InputError: there is none, its file is damaged, or the name is none.
+        InputError: there is none, its file is damaged, the name is none, or another model embedded its questions.
     """
-    path = gate_path(settings, name)
-    return _loaded(path, path.stat().st_mtime_ns) if path.exists() else load(path)
+    gate = _loaded(gate_path(settings, name), written(name, settings))
+    if gate.embedder != settings.embed.name:
+        raise InputError(
+            f"the gate {name!r} was trained on vectors by {gate.embedder}, and embed.model is {settings.embed.name}: "
+            "set it to that model, or train the gate again"
+        )
+    return gate
 
 
 @lru_cache(maxsize=8)
 def _loaded(path: Path, _written: int) -> Gate:
     return load(path)
+
+
+def written(name: str, settings: Settings) -> int:
+    """When the gate of this name was trained last, in nanoseconds of its file; 0 where there is none."""
+    path = gate_path(settings, name)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def gate_path(settings: Settings, name: str) -> Path:
@@ -70,7 +82,7 @@ async def seated(
     """The council with the agents that its gate picks for this question, the one most likely right first.
 
     Raises:
-        InputError: as `candidates`, or the gate was trained with another embedding model.
+        InputError: as `candidates`.
     """
     who = candidates(seats, settings)
     vector = (await asyncio.to_thread(embed, [question.text[:READ_CHARACTERS]]))[0]
@@ -95,7 +107,8 @@ def balance_for(seats: CouncilSettings, settings: Settings) -> Balance | None:
     if not sum(shares.values()):
         raise InputError("shares: all are 0; somebody must be asked")
     total = sum(shares.values())
-    return Balance([shares[name] / total for name in who], capacity=seats.capacity)
+    rate = RATE if seats.shares else 0.0  # a capacity alone moves nobody who is below it
+    return Balance([shares[name] / total for name in who], rate, seats.capacity)
 
 
 def weights_needed(seats: CouncilSettings, settings: Settings) -> tuple[str, ...]:

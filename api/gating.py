@@ -62,7 +62,7 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
 
     Raises:
         AnswersError: a row cannot be read; names file and line.
-        InputError: too little to learn from, or the gate cannot be written.
+        InputError: too little to learn from, more neighbours than rows, or the gate cannot be written.
         MissingExtraError, WeightsError: there is nothing to embed questions with.
     """
     settings = load_settings(config)
@@ -72,9 +72,9 @@ def train_gate(asked: Training, config: Path | None, *, as_json: bool) -> None:
     different = np.random.default_rng(asked.recipe.seed).permutation(np.unique(known))
     test = np.isin(known, different[: round(_HELD_OUT * len(different))])
     kept, held = np.flatnonzero(~test), np.flatnonzero(test)
-    tried = fit(found.at(kept), vectors[kept], settings.embed.model, asked.recipe)
+    tried = fit(found.at(kept), vectors[kept], settings.embed.name, asked.recipe)
     report = judge({asked.recipe.method: tried}, found.at(held), vectors[held])
-    save(fit(found, vectors, settings.embed.model, asked.recipe), gate_path(settings, asked.name))
+    save(fit(found, vectors, settings.embed.name, asked.recipe), gate_path(settings, asked.name))
     show(report, as_json=as_json)
 
 
@@ -82,13 +82,15 @@ def report_gate(judging: Judging, config: Path | None, *, as_json: bool) -> None
     """Judge a kept gate on those of the scored questions that it was not trained on.
 
     Raises:
-        AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`.
+        AnswersError, InputError, MissingExtraError, WeightsError: as `train_gate`, or the gate was trained on vectors
+            of another model.
     """
     settings = load_settings(config)
     gate = gate_of(judging.name, settings)
+    costs = _costs(judging.costs, gate.agents)
     test = read_examples(judging.file, judging.questions).of(gate.agents)
     vectors = embed_questions(test.questions, settings)
-    show(judge({judging.name: gate}, test, vectors, _costs(judging.costs)), as_json=as_json)
+    show(judge({judging.name: gate}, test, vectors, costs), as_json=as_json)
 
 
 def read_examples(file: Path, questions: Path | None) -> Examples:
@@ -135,12 +137,24 @@ def _scored(row: Any, place: str) -> Scored:
     )
     if not isinstance(question, str) or not question.strip() or not isinstance(scores, dict) or not scores:
         raise AnswersError(f"{place}: {_SHAPE}; this one is {one_line(json.dumps(row, ensure_ascii=False), 80)}")
-    if wrong := [name for name, score in scores.items() if not isinstance(score, int | float) or not 0 <= score <= 1]:
-        raise AnswersError(f"{place}: the score of {wrong[0]!r} is {scores[wrong[0]]!r}; a score lies in 0..1")
-    costs = row.get("costs") or {}
-    if not isinstance(costs, dict) or not all(isinstance(cost, int | float) for cost in costs.values()):
-        raise AnswersError(f"{place}: costs are {{AGENT: number}}, of asking it that question")
+    if wrong := [name for name, score in scores.items() if not _is_number(score, most=1)]:
+        raise AnswersError(f"{place}: the score of {wrong[0]!r} is {scores[wrong[0]]!r}; a score is a number in 0..1")
+    costs = row.get("costs", {})
+    if fault := _fault_of(costs):
+        raise AnswersError(f"{place}: {fault}")
     return Scored(question, scores, costs)
+
+
+def _is_number(value: Any, most: float = sys.float_info.max) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _fault_of(costs: Any) -> str:
+    """What is wrong with costs that were read, or ""."""
+    if not isinstance(costs, dict):
+        return "costs are {AGENT: number}, of asking it"
+    wrong = next((name for name, cost in costs.items() if not _is_number(cost)), None)
+    return "" if wrong is None else f"the cost of {wrong!r} is {costs[wrong]!r}; a cost is a finite number, 0 or more"
 
 
 def _from_results(file: Path, questions: Path) -> Iterator[Scored]:
@@ -173,14 +187,18 @@ def embed_questions(questions: Sequence[str], settings: Settings) -> Floats:
     return np.asarray(embed([question[:READ_CHARACTERS] for question in questions]), dtype=np.float64)
 
 
-def _costs(file: Path | None) -> dict[str, float] | None:
+def _costs(file: Path | None, agents: Sequence[str]) -> dict[str, float] | None:
     if file is None:
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {str(name): float(cost) for name, cost in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as fault:
+        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
         raise InputError(f'{file} gives no costs; write {{"AGENT": number, ...}}') from fault
+    if wrong := _fault_of(found):
+        raise InputError(f"{file}: {wrong}")
+    if unknown := [name for name in found if name not in agents]:
+        raise InputError(f"{file}: the gate knows no {unknown[0]!r}; it knows {', '.join(agents)}")
+    return found
 
 
 def show(report: GateReport, *, as_json: bool) -> None:

@@ -13,13 +13,14 @@ from eot.errors import EotError, UnknownNameError
 from eot.settings import Settings
 from local_models import all_built, locate
 from local_models.moe.card import LINEAGE, Lineage, read_card
+from local_models.moe.files import refuse_dense
 
 
 @dataclass(frozen=True)
 class Known:
     """One: the `model` that it is (a name here, or a path of the operator's), its folder and its card, if it has one.
 
-    `fault` says why it cannot be read; then there is no folder.
+    `fault` says why it cannot be read, or is no mixture; then there is no folder.
     """
 
     name: str
@@ -64,6 +65,7 @@ def _all(settings: Settings) -> Iterator[Known]:
     for name, table in settings.moes.items():
         try:
             folder = locate(table.model, settings.home)
+            refuse_dense(folder)
         except EotError as fault:
             yield Known(name, table.model, None, None, str(fault))
         else:

@@ -87,7 +87,7 @@ taught = read_examples(asked.train, None)
 test = read_examples(asked.test, None).of(taught.agents)
 vectors = embed_questions(taught.questions, settings)
 unseen = embed_questions(test.questions, settings)
-gates = {name: fit(taught, vectors, settings.embed.model, recipe) for name, recipe in RECIPES.items()}
+gates = {name: fit(taught, vectors, settings.embed.name, recipe) for name, recipe in RECIPES.items()}
 sizes = {name: float(size[1]) for name in taught.agents if (size := re.search(r"(\d+)b\b", name))}
 report = judge(gates, test, unseen, sizes)
 if asked.json:

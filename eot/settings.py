@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic.functional_validators import AfterValidator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
@@ -132,10 +133,23 @@ class CouncilSettings(_Table):
         return only.removeprefix(GATE) if only.startswith(GATE) else ""
 
 
+def _read_whole(council: CouncilSettings) -> CouncilSettings:
+    """Refuse what only a gate reads. Not in the table itself: what a run changes is made anew with every key given."""
+    ignored = sorted(council.model_fields_set & {"pick", "wanted", "shares", "capacity"})
+    if ignored and not council.gate_name:
+        raise ValueError(f'{", ".join(ignored)}: only a gate reads that; write agents = "{GATE}NAME", or leave it out')
+    return council
+
+
 class EmbedSettings(_Table):
     """The model of the embedding vote: a catalogue name or a folder with a sentence-transformers model."""
 
     model: str = "all-minilm-l6-v2"
+
+    @property
+    def name(self) -> str:
+        """The same on every machine: the catalogue name, or the folder's own."""
+        return Path(self.model).absolute().name
 
 
 MOE_JOBS = "builds"
@@ -208,7 +222,7 @@ class Settings(BaseSettings):
     context: Count = 4096
     """Tokens of context for each of those requests."""
     agents: Mapping[Name, AgentSettings] = Field(default_factory=dict)
-    councils: Mapping[Name, CouncilSettings] = Field(default_factory=dict)
+    councils: Mapping[Name, Annotated[CouncilSettings, AfterValidator(_read_whole)]] = Field(default_factory=dict)
     fusions: Mapping[Name, FusionSettings] = Field(default_factory=dict)
     """Local models that decide each token together; `fusion/NAME` is then a model of agents."""
     moes: Mapping[Name, MoeSettings] = Field(default_factory=dict)

@@ -24,8 +24,8 @@ MOST_ASKED = 4
 class Routed(Frozen):
     """One way to choose one agent: its reward on the test questions, and that less the best single agent's.
 
-    `cost` is the mean cost of whom it asks, in the unit of the costs that were given, None without any; `shares` is
-    how often it asks whom.
+    `cost` is the mean cost of whom it asks, in the unit of the costs that were given, None unless that of everybody
+    it asks is known; `shares` is how often it asks whom.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Routed(Frozen):
 class Preselected(Frozen):
     """Asking `count` agents: how often any of them is right, the gate's choice and the best fixed ones.
 
-    Costs are those of all `count` together.
+    Costs are those of all `count` together, None unless all are known.
     """
 
     count: int
@@ -139,9 +139,8 @@ def _routed(
 
 
 def _mean(prices: Floats) -> float | None:
-    """Over what is known; None where nothing is."""
-    known = prices[~np.isnan(prices)]
-    return float(known.mean()) if known.size else None
+    """None where one is unknown: a mean over the others would be that of other questions, or of other agents."""
+    return None if np.isnan(prices).any() else float(prices.mean())
 
 
 def _random(rewards: Floats, best: Floats, price: Floats | None) -> Routed:

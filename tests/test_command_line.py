@@ -182,6 +182,9 @@ def test_config_check_remarks_on_a_variable_that_is_no_setting(tmp_path):
 
 
 def test_config_check_finds_what_no_question_has_met_yet(tmp_path):
+    (tmp_path / "dense").mkdir()
+    (tmp_path / "dense" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "dense" / "model.safetensors").touch()
     (tmp_path / "eot.toml").write_text(
         """
         [agents.typo]
@@ -205,12 +208,18 @@ def test_config_check_finds_what_no_question_has_met_yet(tmp_path):
         [topologies.islands]
         x = []
         y = []
+        [moes.ghost]
+        model = "ghost"
+        [moes.plain]
+        model = "./dense"
         """
     )
     done = eot(tmp_path, "config", "check")
     assert done.returncode == 2
     for said in ("'qwen3'", "nothing to say", "none.jsonl", "cannot sit in a council", "'islands' falls apart"):
         assert said in done.stderr
+    assert "moes.ghost: There is no model called 'ghost'" in done.stderr
+    assert "moes.plain: dense is no mixture of experts" in done.stderr
 
 
 def test_the_reason_why_an_agent_was_lost_is_printed(tmp_path):

@@ -10,8 +10,10 @@ from serving import serving
 
 from agents.gating import Recipe
 from api import gating
+from api.checking import check_settings
 from api.evaluating import Evaluating, evaluate_file
 from api.gating import Judging, Training, report_gate, train_gate
+from eot.errors import AnswersError, InputError, SettingsError
 from eot.settings import load
 
 SUMS = [f"What is {a} times {b}, plus {a}?" for a in range(2, 7) for b in range(3, 8)]
@@ -78,6 +80,69 @@ def test_a_report_knows_what_the_gate_was_taught(folder, train, report, recipe):
     found = report(folder / "mixed.jsonl")
     assert counted(found) == [10, 50, 1, 50]
     assert found["agents"] == pytest.approx({"reckoner": 0.5, "bard": 0.5}), "the means of what it was taught"
+
+
+def test_few_rows_that_can_be_told_apart_gain_with_the_default_neighbours(folder, train):
+    more = [f"Write a calm verse about {thing}." for thing in range(10)]
+    write(folder / "seventy.jsonl", SUMS + OTHERS, VERSES + more)
+    found = train(folder / "seventy.jsonl", recipe=Recipe())
+    assert counted(found) == [14, 0, 0, 56]
+    assert found["verdict"].startswith("the gate knn gains")
+    with pytest.raises(InputError, match="of 56 rows to learn from, 60 neighbours are all"):
+        train(folder / "seventy.jsonl", recipe=Recipe(neighbours=60))
+
+
+def test_a_gate_of_another_embedding_model_is_refused_wherever_it_is_used(folder, train, report, capsys):
+    train(folder / "scored.jsonl")
+    with (folder / "eot.toml").open("a", encoding="utf-8") as file:
+        file.write('[councils.gated]\nagents = "gate:g"\n[embed]\nmodel = "elsewhere/all-minilm-l6-v2/"\n')
+    report(folder / "others.jsonl")
+    check_settings(folder / "eot.toml", as_json=True)
+    other = (folder / "eot.toml").read_text(encoding="utf-8").replace("elsewhere/all-minilm-l6-v2", "bge-small")
+    (folder / "eot.toml").write_text(other, encoding="utf-8")
+    said = "'g' was trained on vectors by all-minilm-l6-v2, and embed.model is bge-small: set it to that model"
+    with pytest.raises(InputError, match=said):
+        report(folder / "others.jsonl")
+    capsys.readouterr()
+    with pytest.raises(SettingsError, match=f"councils.gated: the gate {said}"):
+        check_settings(folder / "eot.toml", as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('"scores": {"bard": true}', "the score of 'bard' is True; a score is a number in 0..1"),
+        ('"scores": {"bard": 1}, "costs": {"bard": -3}', "the cost of 'bard' is -3; a cost is a finite number"),
+        ('"scores": {"bard": 1}, "costs": {"bard": NaN}', "the cost of 'bard' is nan"),
+        ('"scores": {"bard": 1}, "costs": {"bard": 1e999}', "the cost of 'bard' is inf"),
+        ('"scores": {"bard": 1}, "costs": {"bard": true}', "the cost of 'bard' is True"),
+        ('"scores": {"bard": 1}, "costs": []', "costs are {AGENT: number}"),
+    ],
+)
+def test_scores_and_costs_that_are_none_are_refused_with_file_and_line(folder, train, row, said):
+    (folder / "bad.jsonl").write_text(f'{{"question": "q", {row}}}\n', encoding="utf-8")
+    with pytest.raises(AnswersError, match=f"bad.jsonl, line 1: {said}"):
+        train(folder / "bad.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"bard": -3}', "the cost of 'bard' is -3"),
+        ('{"bard": "NaN"}', "the cost of 'bard' is 'NaN'"),
+        ('{"bard": NaN}', "the cost of 'bard' is nan"),
+        ('{"bard": 1, "brad": 2}', "the gate knows no 'brad'; it knows reckoner, bard"),
+        ("[1]", "costs are {AGENT: number}"),
+        ("bard", "gives no costs"),
+    ],
+)
+def test_costs_of_nobody_and_of_no_number_are_refused(folder, train, text, said):
+    train(folder / "scored.jsonl")
+    (folder / "costs.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        report_gate(
+            Judging("g", folder / "others.jsonl", costs=folder / "costs.json"), folder / "eot.toml", as_json=True
+        )
 
 
 def test_what_was_left_out_is_said(folder, train, capsys):

@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     half = '{"question": "What is 70 minus 7?", "scores": {"reckoner": 1}}\n'
     (made / "others.jsonl").write_text(scored(OTHER_SUMS, OTHER_VERSES) + half + taught, encoding="utf-8")
     settle(made)
-    trained = eot(made, "gate", "train", "who", "scored.jsonl", "--neighbours", "10")
+    trained = eot(made, "gate", "train", "who", "scored.jsonl")
     assert trained.returncode == 0, trained.stderr
     made.joinpath("trained.txt").write_text(trained.stdout, encoding="utf-8")
     return made
@@ -125,7 +125,7 @@ def test_a_served_council_passes_over_whoever_had_its_share_of_the_questions(fol
     ("rows", "said"),
     [
         ('{"question": "q"}\n', "line 1: a row is"),
-        ('{"question": "q", "scores": {"a": 2}}\n', "line 1: the score of 'a' is 2; a score lies in 0..1"),
+        ('{"question": "q", "scores": {"a": 2}}\n', "line 1: the score of 'a' is 2; a score is a number in 0..1"),
         ("nonsense\n", "line 1: not JSON"),
     ],
 )

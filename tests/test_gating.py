@@ -36,6 +36,15 @@ def test_a_gate_finds_the_specialist_and_its_gain_is_claimed(recipe):
     assert report.preselected[1].gain.low > 0
 
 
+@pytest.mark.parametrize(("rows", "neighbours"), [(20, 5), (56, 5), (70, 7), (400, 40), (5608, 100)])
+def test_the_default_number_of_neighbours_follows_the_rows(rows, neighbours):
+    found = Examples(tuple(f"q{at}" for at in range(rows)), AGENTS, np.ones((rows, 3)))
+    assert fit(found, np.ones((rows, 1)), "e").model.neighbours == neighbours
+    assert fit(found, np.ones((rows, 1)), "e", Recipe(neighbours=rows - 1)).model.neighbours == rows - 1
+    with pytest.raises(InputError, match=f"take fewer, or leave the number out: {neighbours}"):
+        fit(found, np.ones((rows, 1)), "e", Recipe(neighbours=rows))
+
+
 def test_where_agents_are_good_at_the_same_things_no_gain_is_claimed():
     taught, seen = world(400, 1, skilled=0.6, other=0.6)
     test, unseen = world(300, 2, skilled=0.6, other=0.6)
@@ -120,12 +129,25 @@ def test_costs_that_the_questions_carry_are_those_of_who_is_asked():
     gate = {"g": fit(examples([Scored(f"taught {row.question}", row.scores) for row in rows]), vectors, "e")}
     report = judge(gate, found, vectors)
     assert report.routers[0].cost == 2.0
-    assert report.routers[-1].cost == pytest.approx((20 * 2 + 10 * 10) / 30)
-    assert report.preselected[1].fixed_cost == pytest.approx(12), "both are asked, where both prices are known"
+    assert report.routers[-1].cost is None, "of half of the questions nobody knows what b costs"
+    assert (report.preselected[1].routed_cost, report.preselected[1].fixed_cost) == (None, None)
+    whole = judge(gate, found.at(range(1, 20, 2)), vectors[1::2])
+    assert (whole.routers[-1].cost, whole.preselected[1].fixed_cost) == (6, 12)
     assert judge(gate, found, vectors, {"a": 7}).routers[0].cost == 7
     bare = Examples(found.questions, found.agents, found.rewards)
     assert judge(gate, bare, vectors).routers[0].cost is None
     assert judge(gate, bare, vectors).preselected[0].routed_cost is None
+
+
+def test_who_asks_the_unpriced_agent_is_not_shown_as_cheap():
+    taught, seen = world(100, 1)
+    test, unseen = world(100, 2)
+    right = Examples(test.questions, AGENTS, np.tile([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], (50, 1)))
+    report = judge({"g": fit(taught, seen, "e")}, right, unseen, {"law": 2, "poetry": 1})
+    costs = {router.name: router.cost for router in report.routers}
+    assert costs["oracle"] is None, "it asks maths half of the time"
+    assert costs["random"] is None
+    assert costs["best single (poetry)"] == 1
 
 
 def test_of_agents_that_are_all_right_the_oracle_asks_the_cheapest():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from api.mixing import Place, gate_note, mixture_place
 from eot.errors import InputError, SettingsError
 from eot.settings import load
 from local_models.load import Engines
+from local_models.moe.files import refuse_dense
 
 torch = pytest.importorskip("torch", reason="needs the extra eot[torch]")
 pytestmark = pytest.mark.torch
@@ -62,6 +64,27 @@ async def test_a_dense_model_is_refused_before_it_is_loaded(engines):
     with pytest.raises(InputError, match="plain is no mixture of experts"):
         await look(engines, "plain")
     assert not engines.made
+
+
+def test_a_gguf_file_is_told_by_its_keys_and_without_its_packages(tmp_path, monkeypatch):
+    gguf = pytest.importorskip("gguf")
+    for name in ("sparse", "plain"):
+        writer = gguf.GGUFWriter(tmp_path / f"{name}.gguf", "qwen2moe")
+        writer.add_token_list(["a", "b" * 300])
+        writer.add_token_types([1, 1])
+        writer.add_bool("general.odd", True)
+        if name == "sparse":
+            writer.add_expert_count(4)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "plain.gguf").read_bytes()[:40])
+    (tmp_path / "none.gguf").write_bytes(b"no")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    refuse_dense(tmp_path / "sparse.gguf")
+    for name in ("plain", "cut", "none"):
+        with pytest.raises(InputError, match=f"{name}.gguf is no mixture"):
+            refuse_dense(tmp_path / f"{name}.gguf")
 
 
 async def test_of_mixtures_that_no_agent_uses_the_last_one_stays(engines):

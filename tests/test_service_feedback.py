@@ -1,6 +1,7 @@
 """What callers say of runs is kept, says what it does of each agent, and a gate learns from it."""
 
 import asyncio
+import os
 
 import httpx
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from serving import serving, settings
 
 from agents.gating import Scored, examples, fit, save
+from api.asks import make_question
+from api.compose import House
 from api.gated import balance_for, gate_path
 from api.gating import feedback_rows
 from eot.errors import InputError
@@ -71,15 +74,37 @@ def test_a_gate_is_trained_from_what_was_said_of_runs(served, tmp_path):
     assert rows[0].costs == {"a": 0.0, "b": 0.0, "c": 0.0}
 
 
+async def test_a_gate_trained_anew_begins_anew_with_whom_it_asked(tmp_path, monkeypatch):
+    house = House(settings(tmp_path))
+    monkeypatch.setattr(house, "embedder", lambda method: lambda texts: np.eye(1, 12))
+    path = gate_path(house.settings, "g")
+    rows = [Scored(f"q{at}", {"a": 1.0, "b": 0.0}) for at in range(12)]
+    save(fit(examples(rows), np.eye(12), house.settings.embed.name), path)
+    seats = CouncilSettings(agents="gate:g", pick=1, capacity=1)
+
+    async def asked():
+        return (await house.seated(seats, make_question(text="q"))).agents[0]
+
+    assert [await asked() for _ in range(51)] == ["a"] * 50 + ["b"], "a had its half of a hundred"
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert await asked() == "a"
+    await house.close()
+
+
 def test_shares_name_everyone_whom_the_gate_may_pick(tmp_path):
     house = settings(tmp_path)
     rows = [Scored(f"q{at}", {"a": 1.0, "b": 0.0}) for at in range(12)]
-    save(fit(examples(rows), np.eye(12), "e"), gate_path(house, "g"))
+    save(fit(examples(rows), np.eye(12), house.embed.name), gate_path(house, "g"))
     even = CouncilSettings(agents="gate:g", capacity=1.5)
     assert list(balance_for(even, house).shares) == [0.5, 0.5]
     uneven = CouncilSettings(agents="gate:g", shares={"b": 3, "a": 1})
     assert list(balance_for(uneven, house).shares) == [0.25, 0.75]
     assert balance_for(CouncilSettings(agents="gate:g"), house) is None
+    capped, spread = balance_for(even, house), balance_for(uneven, house)
+    asked = [capped.pick(np.array([0.55, 0.5]), 1)[0] for _ in range(75)]
+    assert asked == [0] * 75, "below its capacity, 1.5 x a half of 100, the better one is asked"
+    assert capped.pick(np.array([0.55, 0.5]), 1) == [1]
+    assert {spread.pick(np.array([0.55, 0.5]), 1)[0] for _ in range(75)} == {0, 1}
     for shares, said in (({"a": 1}, "'b' differs"), ({"a": 0, "b": 0}, "somebody must be asked")):
         with pytest.raises(InputError, match=said):
             balance_for(CouncilSettings(agents="gate:g", shares=shares), house)

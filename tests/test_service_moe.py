@@ -58,11 +58,16 @@ def test_a_mixture_is_an_agent_is_listed_and_says_which_expert_took_which_token(
         assert "Did you mean 'both'?" in unknown.json()["error"]["message"]
 
 
-def test_a_table_that_leads_nowhere_is_told_as_its_fault(tmp_path):
-    with serving(settings(tmp_path, moes={"lost": MoeSettings(model="nowhere")})) as running:
-        found = httpx.get(f"{running.url}/v1/moe").json()["data"]
-        assert [one["id"] for one in found] == ["lost"]
-        assert "nowhere" in found[0]["fault"]
+def test_a_table_that_leads_nowhere_or_to_a_dense_model_is_told_as_its_fault(home):
+    moes = {
+        name: MoeSettings(model=model) for name, model in {"lost": "nowhere", "plain": "tiny", "both": "pair"}.items()
+    }
+    with serving(settings(home, moes=moes)) as running:
+        found = {one["id"]: one["fault"] for one in httpx.get(f"{running.url}/v1/moe").json()["data"]}
+        assert set(found) == {"lost", "plain", "both", "pair"}
+        assert "nowhere" in found["lost"]
+        assert found["plain"] == "tiny is no mixture of experts: its files name none"
+        assert found["both"] == found["pair"] == ""
 
 
 def until(url, job):

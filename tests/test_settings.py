@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from api.defaults import LOCAL, with_defaults
+from api.http.run_types import InlineCouncil
 from eot.errors import SettingsError
 from eot.settings import Settings, load
 
@@ -50,6 +51,10 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path, monkeypatch):
         ("agents = [", "is not valid TOML"),
         ("[agents.a]\nmodel = 'x'\nweight = inf", "agents.a.weight"),
         ("[agents.'b c']\nmodel = 'x'", "write 1 to 64 letters"),
+        (
+            "[councils.d]\nagents = ['a']\npick = 3\ncapacity = 2",
+            'councils.d: read a table; value error, capacity, pick: only a gate reads that; write agents = "gate:NAME"',
+        ),
         ("[councils.d]\nagents = 'a'", 'write a list, such as ["a", "b"]'),
     ],
 )
@@ -57,6 +62,14 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(tmp_path, text, said)
     with pytest.raises(SettingsError) as raised:
         load(written(tmp_path, text))
     assert said in str(raised.value)
+
+
+def test_what_a_gate_reads_goes_with_a_gate_and_is_no_fault_of_a_run_that_names_its_agents(tmp_path):
+    gated = "[councils.default]\nagents = 'gate:g'\npick = 2\nwanted = 0.9\nshares = {a = 1}\ncapacity = 2\n"
+    settings = load(written(tmp_path, gated))
+    assert settings.councils["default"].gate_name == "g"
+    named = InlineCouncil(agents=["a"]).over(settings.councils["default"])
+    assert (named.agents, named.gate_name) == (("a",), "")
 
 
 def test_every_fault_is_named_at_once(tmp_path):

@@ -35,6 +35,8 @@ def top_p(expected: Floats, wanted: float, most: int, liked: Floats | None = Non
 
 WINDOW = 100
 """Choices over which an agent's capacity is counted."""
+RATE = 0.01
+"""How far a bias moves for a share that is wholly missed."""
 _ROUNDING = 1e-9
 """1.1 x 0.1 x 100 is a little more than 11 to a computer."""
 _LAST = 1e6
@@ -55,7 +57,7 @@ class Balance:
     """
 
     shares: Sequence[float]
-    rate: float = 0.01
+    rate: float = RATE
     capacity: float | None = None
     bias: Floats = field(init=False)
     recent: deque[int] = field(init=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agents.gating.choose import Balance, top_k, top_p
 from agents.gating.examples import Examples, Floats, digests, means
-from agents.gating.knn import NEIGHBOURS, Knn
+from agents.gating.knn import Knn, neighbours_of
 from agents.gating.softmax import Linear, train
 from eot.errors import InputError
 
@@ -54,7 +54,7 @@ class Gate:
         """vectors[Q, d] of unit length -> expected rewards[Q, M], agents in the order of `agents`.
 
         Raises:
-            InputError: the vectors come from another embedding model.
+            InputError: the vectors have another width than those it learnt from.
         """
         known = self.model.vectors if isinstance(self.model, Knn) else self.model.weights.T
         if vectors.shape[1] != known.shape[1]:
@@ -94,25 +94,43 @@ class Gate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a gate is made: `neighbours` for kNN; `noise` and `balance` for the linear gate (`agents.gating.softmax`)."""
+    """How a gate is made: `neighbours` for kNN; `noise` and `balance` for the linear gate (`agents.gating.softmax`).
+
+    `neighbours` unset: as many as suit the rows (`agents.gating.knn.neighbours_of`).
+    """
 
     method: Method = "knn"
-    neighbours: int = NEIGHBOURS
+    neighbours: int | None = None
     noise: float = 0.0
     balance: float = 0.0
     seed: int = 0
 
 
 def fit(found: Examples, vectors: Floats, embedder: str, recipe: Recipe | None = None) -> Gate:
-    """A gate from examples and the vectors of their questions, [N, d] of unit length, made by the model `embedder`."""
+    """A gate from examples and the vectors of their questions, [N, d] of unit length, made by the model `embedder`.
+
+    Raises:
+        InputError: so many neighbours were wanted that every row is one.
+    """
     recipe = recipe or Recipe()
     vectors = np.asarray(vectors, dtype=np.float64)
     if recipe.method == "knn":
-        model: Knn | Linear = Knn(vectors, found.rewards, recipe.neighbours)
+        model: Knn | Linear = Knn(vectors, found.rewards, _neighbours(recipe.neighbours, len(found)))
     else:
         model = train(vectors, found.rewards, noise=recipe.noise, balance=recipe.balance, seed=recipe.seed)
     taught = np.unique(digests(found.questions))
     return Gate(found.agents, model, embedder, len(found), means(found.rewards), taught)
+
+
+def _neighbours(wanted: int | None, rows: int) -> int:
+    if wanted is None:
+        return neighbours_of(rows)
+    if wanted >= rows:
+        raise InputError(
+            f"of {rows} rows to learn from, {wanted} neighbours are all, and such a gate cannot tell questions apart; "
+            f"take fewer, or leave the number out: {neighbours_of(rows)}"
+        )
+    return wanted
 
 
 def save(gate: Gate, path: Path) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 
 from agents.gating.examples import PRIOR_QUESTIONS, Floats, means
 
-NEIGHBOURS = 100
+
+def neighbours_of(rows: int) -> int:
+    """How many neighbours to look at among so many rows: a tenth of them, 5 to 100."""
+    return min(100, max(5, rows // 10))
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Knn:
 
     vectors: Floats
     rewards: Floats
-    neighbours: int = NEIGHBOURS
+    neighbours: int
 
     def expected(self, vectors: Floats) -> Floats:
         """vectors[Q, d] of unit length -> expected rewards[Q, M].

@@ -32,7 +32,13 @@ def train(
     method: Annotated[
         Literal["knn", "linear"], typer.Option(help="Nearest questions, or a trained linear gate.")
     ] = "knn",
-    neighbours: Annotated[int, typer.Option(min=1, help="How many questions kNN looks at.")] = 100,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many questions kNN looks at, below four fifths of the rows. Unset: a tenth, 5 to 100.",
+        ),
+    ] = None,
     noise: Annotated[float, typer.Option(min=0, help="linear: constant noise on the logits while it learns.")] = 0.0,
     balance: Annotated[
         float, typer.Option(min=0, help="linear: weight of the balance loss (Switch); it costs accuracy.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -81,7 +80,7 @@ async def complete_embeddings(service: Service, body: EmbeddingsRequest) -> Embe
             Embedding(index=index, embedding=_written(vector, body.encoding_format))
             for index, vector in enumerate(vectors)
         ],
-        model=Path(service.settings.embed.model).name,
+        model=service.settings.embed.name,
         usage=EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
 

@@ -28,7 +28,7 @@ class SystemObject(BaseModel):
 
 
 class MixtureObject(BaseModel):
-    """A mixture of experts. What is not known of one that was made elsewhere is null; `fault`: it cannot be read."""
+    """A mixture of experts. What is not known of one that was made elsewhere is null; `fault`: it is of no use."""
 
     id: str
     object: Literal["mixture"] = "mixture"
