@@ -237,6 +237,12 @@ def test_a_gate_survives_its_file(tmp_path, recipe):
     assert set(pick.expected) == {"law", "maths"}
 
 
+def test_options_of_the_other_method_are_refused():
+    for method, more in (("linear", {"neighbours": 5}), ("knn", {"noise": 0.5}), ("knn", {"balance": 1.0})):
+        with pytest.raises(InputError, match="or take the method (knn|linear)"):
+            Recipe(method, **more)
+
+
 def test_what_cannot_work_is_refused_with_what_would_be_right(tmp_path):
     taught, seen = world(100, 1)
     gate = fit(taught, seen, "minilm")

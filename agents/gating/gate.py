@@ -97,6 +97,9 @@ class Recipe:
     """How a gate is made: `neighbours` for kNN; `noise` and `balance` for the linear gate (`agents.gating.softmax`).
 
     `neighbours` unset: as many as suit the rows (`agents.gating.knn.neighbours_of`).
+
+    Raises:
+        InputError: an option of the other method is given.
     """
 
     method: Method = "knn"
@@ -104,6 +107,12 @@ class Recipe:
     noise: float = 0.0
     balance: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method == "linear" and self.neighbours is not None:
+            raise InputError("a linear gate looks at no neighbours: leave the number out, or take the method knn")
+        if self.method == "knn" and (self.noise or self.balance):
+            raise InputError("noise and balance are the linear gate's: leave them out, or take the method linear")
 
 
 def fit(found: Examples, vectors: Floats, embedder: str, recipe: Recipe | None = None) -> Gate:
