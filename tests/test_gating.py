@@ -239,7 +239,7 @@ def test_a_gate_survives_its_file(tmp_path, recipe):
 
 def test_options_of_the_other_method_are_refused():
     for method, more in (("linear", {"neighbours": 5}), ("knn", {"noise": 0.5}), ("knn", {"balance": 1.0})):
-        with pytest.raises(InputError, match="or take the method (knn|linear)"):
+        with pytest.raises(InputError, match=r"or take the method (knn|linear)"):
             Recipe(method, **more)
 
 
