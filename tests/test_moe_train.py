@@ -14,7 +14,7 @@ from fusion_models import byte_level  # noqa: E402  (it imports torch)
 from moe_models import branch, dense, loaded, logits, with_tokenizer  # noqa: E402
 
 from local_models.moe.branches import feed_forward, train_branch  # noqa: E402
-from local_models.moe.build import build, random_gate  # noqa: E402
+from local_models.moe.build import Source, build, random_gate  # noqa: E402
 from local_models.moe.corpora import Corpus, documents, read_corpus  # noqa: E402
 from local_models.moe.descent import Schedule, Task, descend  # noqa: E402
 from local_models.moe.explain import explain  # noqa: E402
@@ -176,6 +176,24 @@ def test_a_journey_ends_with_a_mixture_that_knows_both_domains_and_a_report_besi
     assert said == []
     card = json.loads((journey.mixture / "moe.json").read_text())
     assert (card["experts"], card["trained"][0]["what"]) == (["up", "down"], "router")
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"active": 3}, "3 active of 2 experts"),
+        ({"active": 1}, "its router learns nothing"),
+        ({"active": 1, "trains": ("experts", "router")}, "its router learns nothing"),
+    ],
+)
+def test_a_journey_that_cannot_end_in_a_mixture_is_not_begun(tmp_path, plan, said):
+    base = dense("llama", tmp_path / "base")
+    built = build(base, [], recipe(0, copies=2, active=2), random_gate(3, 2, 32), tmp_path / "moe")
+    for of, wrong, reason in ((base, plan, said), (Source(built.folder, "moe"), {}, "these are of type mixtral")):
+        journey = Journey(of, corpora(), Plan(**wrong), tmp_path / "work", tmp_path / "home")
+        with pytest.raises(InputError, match=reason):
+            journey.run()
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])

@@ -127,6 +127,25 @@ def test_a_job_names_no_path_and_no_option(home, wrong):
         assert httpx.post(f"{running.url}/v1/moe/builds", json=body).status_code in (404, 422)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"active": 3}, "3 active of 2 experts"),
+        ({"active": 1}, "its router learns nothing"),
+        ({"base": "pair"}, "these are of type mixtral"),
+        ({"action": "build", "base": "pair", "corpora": None}, "these are of type mixtral"),
+    ],
+)
+def test_a_job_that_cannot_end_in_a_mixture_is_not_taken_in(home, wrong, said):
+    with served(home) as running:
+        body = {"action": "train", "base": "tiny", "model_name": "made", "corpora": {"a": "f", "b": "g"}} | wrong
+        body = {name: value for name, value in body.items() if value is not None}
+        answer = httpx.post(f"{running.url}/v1/moe/builds", json=body)
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]["message"]
+        assert httpx.get(f"{running.url}/v1/moe/builds").json()["data"] == []
+
+
 def test_whatever_makes_models_needs_the_admin_scope(home):
     with served(home) as running:
         making = running.service.keyring.create("k", ("chat",))

@@ -19,13 +19,13 @@ from torch import Tensor
 from eot.errors import InputError
 from local_models.moe.branches import LINEAGE as BRANCH
 from local_models.moe.branches import feed_forward, train_branch
-from local_models.moe.build import Source, build, random_gate
+from local_models.moe.build import Source, build, fitted, random_gate
 from local_models.moe.card import Part, read_card
 from local_models.moe.corpora import Corpus
 from local_models.moe.descent import Schedule, Watch, digest
 from local_models.moe.gate_init import TOKENS, hidden_gate, ridge_gate, router_inputs
 from local_models.moe.judge import Judged, judge_dense, judge_mixture
-from local_models.moe.recipe import recipe
+from local_models.moe.recipe import Recipe, recipe, refuse_untaught
 from local_models.moe.routing import routers_of
 from local_models.moe.train import RouterLosses, Training, Trains, train_mixture
 from local_models.transformers_load import load_model
@@ -81,7 +81,9 @@ class Journey:
         return report
 
     def _begin(self) -> None:
-        """A journey that was interrupted goes on only as it was begun."""
+        """A journey that cannot end in a mixture is not begun; one that was interrupted goes on only as it was."""
+        fitted(self.base.folder, self._recipe)
+        refuse_untaught(self.plan.trains, self.plan.active)
         asked = {
             "base": asdict(Part.of(self.base.folder, self.base.name)),
             "plan": asdict(self.plan),
@@ -118,6 +120,10 @@ class Journey:
             "systems": systems,
             "curves": {"branches": branches, "mixture": trained},
         }
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return recipe(len(self.corpora), active=self.plan.active, seed=self.plan.seed)
 
     def _at(self, domain: str) -> Path:
         return self.work / "branches" / domain
@@ -189,8 +195,7 @@ class Journey:
         out = self.work / "built"
         if not out.exists():
             models = [Source(self._at(corpus.name), corpus.name) for corpus in self.corpora]
-            made_of = recipe(len(models), active=self.plan.active, seed=self.plan.seed)
-            build(self.base, models, made_of, self._gates["ridge"], out, gate_from="closed-form ridge")
+            build(self.base, models, self._recipe, self._gates["ridge"], out, gate_from="closed-form ridge")
         return out
 
     def _judge_untrained(self) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from eot.errors import InputError
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.card import Part, read_card, write_card
@@ -24,6 +23,7 @@ from local_models.moe.computed import computed
 from local_models.moe.descent import Loss, Schedule, Task, Watch, descend, language_loss
 from local_models.moe.family import FAMILIES
 from local_models.moe.parts import part_of, tasked_experts, train_only_experts
+from local_models.moe.recipe import refuse_untaught
 from local_models.moe.routers.route import Route
 from local_models.moe.routing import balance_loss, watched, z_loss
 from local_models.moe.whole import whole
@@ -69,11 +69,8 @@ def trained_of(model: Any, what: Trains) -> dict[str, torch.nn.Parameter]:
     }
     config = model.config
     normalised = config.model_type == "mixtral" or getattr(config, "norm_topk_prob", False)
-    if what == "router" and config.num_experts_per_tok == 1 and normalised:
-        raise InputError(
-            "with one active expert its weight is always 1, so its router learns nothing from the text: "
-            "build the mixture with --active 2, train it, and set num_experts_per_tok to 1 afterwards if you must"
-        )
+    if normalised:
+        refuse_untaught((what,), config.num_experts_per_tok)
     return found
 
 
