@@ -20,7 +20,7 @@ from moe_models import (  # noqa: E402  (they import torch)
     with_tokenizer,
 )
 
-from local_models.moe.build import build, random_gate  # noqa: E402
+from local_models.moe.build import Source, build, random_gate  # noqa: E402
 from local_models.moe.edit import add_expert, drop_expert  # noqa: E402
 from local_models.moe.gate_init import heard, hidden_gate, ridge_gate, router_inputs  # noqa: E402
 from local_models.moe.recipe import names_of, recipe  # noqa: E402
@@ -195,6 +195,20 @@ def test_a_mixture_from_elsewhere_of_any_width_is_read(tmp_path, dtype):
     torch.testing.assert_close(logits(model), logits(plain.eval()))
 
 
+def test_what_was_cut_off_is_told_as_a_fault_of_the_weights(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    built = mixture(base, [], recipe(0, copies=2, active=1), tmp_path / "moe")
+    with_tokenizer(built.folder)
+    weights = built.folder / "model.safetensors"
+    for left in (weights.stat().st_size - 100, 20):
+        with weights.open("r+b") as file:
+            file.truncate(left)
+        with pytest.raises(WeightsError, match="cannot load"):
+            load_model(built.folder, tmp_path)
+        with pytest.raises(WeightsError, match=r"cut off|damaged"):
+            drop_expert(built.folder, 0, tmp_path / "less")
+
+
 def test_models_that_cannot_be_mixed_are_refused_and_nothing_is_left(tmp_path):
     base = dense("llama", tmp_path / "base")
     wide = dense("llama", tmp_path / "wide", intermediate_size=64)
@@ -275,5 +289,9 @@ def test_an_expert_is_added_and_dropped_without_touching_the_others(tmp_path, ki
     wide = dense(kind, tmp_path / "wide", intermediate_size=64)
     with pytest.raises(InputError, match="intermediate_size is 48 in the mixture's experts and 64 in the model"):
         add_expert(two.folder, wide, gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match=f"of type {three.model_type}: give a dense model"):
+        add_expert(two.folder, Source(three.folder, "three"), gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match=f"is {kind} in one and {three.model_type} in the other"):
+        mixture(base, [Source(three.folder, "three")], recipe(1, active=1), tmp_path / "no")
     with pytest.raises(InputError, match=r"is no mixture that was built here"):
         drop_expert(base.folder, 0, tmp_path / "no")

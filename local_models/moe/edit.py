@@ -18,7 +18,7 @@ from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.build import Source
 from local_models.moe.card import Lineage, Part, read_card, write_card
 from local_models.moe.computed import computed, read
-from local_models.moe.family import FAMILIES, MATRICES, Family, dense_name
+from local_models.moe.family import DENSE, FAMILIES, MATRICES, Family, dense_name
 from local_models.moe.recipe import SHARE
 from local_models.moe.whole import whole
 
@@ -48,7 +48,7 @@ def add_expert(folder: Path, model: Source, rows: Tensor, out: Path) -> Lineage:
         def more() -> Iterator[Written]:
             for layer in range(config["num_hidden_layers"]):
                 for matrix in MATRICES:
-                    name, like = family.expert(layer, count, matrix), new.tensors[dense_name(layer, matrix)]
+                    name, like = family.expert(layer, count, matrix), new.tensor(dense_name(layer, matrix))
                     if matrix == "down" and card.shared != "none":
                         yield computed(name, like.shape, like.dtype, _halved(new, like.name))
                     else:
@@ -100,6 +100,11 @@ def _opened(folder: Path) -> tuple[dict[str, Any], Lineage, Family]:
 
 
 def _refuse_other_shape(mixture: dict[str, Any], model: dict[str, Any], family: Family) -> None:
+    if model.get("model_type") not in DENSE:
+        raise InputError(
+            f"the new expert is of type {model.get('model_type')}: give a dense model, a fine-tuned copy of the "
+            f"mixture's base ({', '.join(DENSE)})"
+        )
     width = mixture["moe_intermediate_size" if family.shared else "intermediate_size"]
     for name, ours in (
         ("num_hidden_layers", mixture["num_hidden_layers"]),
