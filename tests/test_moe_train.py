@@ -19,7 +19,7 @@ from local_models.moe.corpora import Corpus, documents, read_corpus  # noqa: E40
 from local_models.moe.descent import Schedule, Task, descend  # noqa: E402
 from local_models.moe.explain import explain  # noqa: E402
 from local_models.moe.journey import Journey, Plan  # noqa: E402
-from local_models.moe.judge import losses  # noqa: E402
+from local_models.moe.judge import judge_mixture, losses  # noqa: E402
 from local_models.moe.recipe import recipe  # noqa: E402
 from local_models.moe.routing import Routed, balance_loss, load_of, routers_of, watched, z_loss  # noqa: E402
 from local_models.moe.train import RouterLosses, Training, train_mixture, trained_of, used_experts  # noqa: E402
@@ -262,6 +262,18 @@ def test_an_explanation_says_for_every_token_which_experts_took_it_and_with_what
         explain(model, byte_level(), "")
     with pytest.raises(InputError, match="is no mixture of experts"):
         routers_of(loaded(base.folder))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_router_that_ranks_no_finite_numbers_is_refused_by_its_layer(tmp_path, wrong):
+    base = dense("llama", tmp_path / "base", vocab_size=300)
+    gate = random_gate(3, 2, 32)
+    gate[1, 0, 3] = wrong
+    model = loaded(build(base, [], recipe(0, copies=2, active=2), gate, tmp_path / "moe").folder)
+    with pytest.raises(InputError, match="the router of layer 1 gives what is no finite number"):
+        explain(model, byte_level(), "the cat sat")
+    with pytest.raises(InputError, match="the router of layer 1"):
+        judge_mixture(model, {"up": corpora()[0].held})
 
 
 def test_corpora_are_read_from_texts_rows_and_folders_and_hold_out_whole_documents(tmp_path):
