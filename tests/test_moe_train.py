@@ -170,12 +170,25 @@ def test_a_journey_ends_with_a_mixture_that_knows_both_domains_and_a_report_besi
     assert min(layer[0] for layer in shares["up"]["shares"]) > 0.7
     assert min(layer[1] for layer in shares["down"]["shares"]) > 0.7
     assert json.loads((tmp_path / "work" / "report.json").read_text()) == report
+    assert report["retaught"] == ["up", "down"]
+    assert any("of up, down there is no more text than the branches learnt from" in line for line in said)
     said.clear()
     again = Journey(base, corpora(), plan, tmp_path / "work", tmp_path / "home", tell=said.append).run()
     assert json.loads(json.dumps(again)) == report
     assert said == []
     card = json.loads((journey.mixture / "moe.json").read_text())
     assert (card["experts"], card["trained"][0]["what"]) == (["up", "down"], "router")
+
+
+def test_only_the_domains_whose_windows_all_went_to_their_branch_are_taught_them_again(tmp_path):
+    base = dense("llama", tmp_path / "base", num_hidden_layers=1)
+    with_tokenizer(base.folder)
+    up, down = corpora()
+    up = replace(up, taught=up.taught[:3])
+    said, one = [], Schedule(tokens=32 * 3, rate=1e-2)
+    journey = Journey(base, [up, down], Plan(one, one), tmp_path / "work", tmp_path / "home", tell=said.append)
+    assert journey.run()["retaught"] == ["up"]
+    assert any("of up there is no more text" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ class Journey:
             "domains": {corpus.name: corpus.source for corpus in self.corpora},
             "held_tokens": {corpus.name: corpus.held.numel() for corpus in self.corpora},
             "plan": asdict(self.plan),
+            "retaught": self._retaught,
             "systems": systems,
             "curves": {"branches": branches, "mixture": trained},
         }
@@ -151,9 +152,14 @@ class Journey:
         )  # fmt: skip
 
     def _rest(self, corpus: Corpus) -> Tensor:
-        """What the branch has not learnt from, or all where there is no more."""
+        """What the branch has not learnt from, or all where there is no more: [n, T]."""
         rest = corpus.taught[len(corpus.first(self.plan.branch.tokens)) :]
         return rest if len(rest) else corpus.taught
+
+    @property
+    def _retaught(self) -> list[str]:
+        """The domains of which gate and mixture learn from what their branch has learnt from: there is no more."""
+        return [corpus.name for corpus in self.corpora if len(self._rest(corpus)) == len(corpus.taught)]
 
     def _judge_dense(self) -> None:
         names = ["base", *(f"branch {corpus.name}" for corpus in self.corpora), "weight average"]
@@ -179,6 +185,11 @@ class Journey:
         if kept.exists():
             return load_file(kept)
         self.tell("gates: reading the routers' inputs")
+        if self._retaught:
+            self.tell(
+                f"note: of {', '.join(self._retaught)} there is no more text than the branches learnt from, so gate "
+                "and mixture learn from the same windows; give more text, or fewer --tokens"
+            )
         model = self._loaded(self.base.folder)
         count = max(1, TOKENS // self.corpora[0].taught.shape[1])
         seen = router_inputs(model, [self._rest(corpus)[:count] for corpus in self.corpora])
