@@ -289,6 +289,8 @@ def test_an_expert_is_added_and_dropped_without_touching_the_others(tmp_path, ki
     wide = dense(kind, tmp_path / "wide", intermediate_size=64)
     with pytest.raises(InputError, match="intermediate_size is 48 in the mixture's experts and 64 in the model"):
         add_expert(two.folder, wide, gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match="has an expert called b1 already"):
+        add_expert(two.folder, branches[1], gate[:, 2], tmp_path / "no")
     with pytest.raises(InputError, match=f"of type {three.model_type}: give a dense model"):
         add_expert(two.folder, Source(three.folder, "three"), gate[:, 2], tmp_path / "no")
     with pytest.raises(InputError, match=f"is {kind} in one and {three.model_type} in the other"):

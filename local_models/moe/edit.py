@@ -33,12 +33,15 @@ def add_expert(folder: Path, model: Source, rows: Tensor, out: Path) -> Lineage:
         out: a folder that does not exist yet.
 
     Raises:
-        InputError: its experts are pieces of layers, the model is of another shape, or the folder exists.
+        InputError: its experts are pieces of layers, the model is of another shape or has an expert's name, or the
+            folder exists.
         WeightsError: a checkpoint is damaged, or the disk is full.
     """
     config, card, family = _opened(folder)
     _refuse_other_shape(config, read_config(model.folder), family)
     count = len(card.experts)
+    if model.name in card.experts:
+        raise InputError(f"the mixture has an expert called {model.name} already; give the model another name")
     if tuple(rows.shape) != (config["num_hidden_layers"], config["hidden_size"]):
         raise InputError(f"the new rows are {tuple(rows.shape)}; give one of the hidden state's width for each layer")
     with ExitStack() as stack:
