@@ -16,6 +16,7 @@ from api.grafting import place_of
 from api.milestones import Tell, teller
 from eot.errors import InputError, MissingExtraError
 from eot.settings import MOE_JOBS, load
+from eot.text import counted
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
 
@@ -126,8 +127,8 @@ def _gate(asked: Mixing, base: Source, home: Path, tell: Tell) -> Tensor:
         return zeros if asked.gate_made == "zero" else random_gate(layers, count, width, asked.seed)
     if len(asked.texts) != len(asked.models) or len(asked.models) < 2:
         raise InputError(
-            f"a {asked.gate_made} gate is made from a text for each of two models or more: of models there are "
-            f"{len(asked.models)}, and of --text {len(asked.texts)}"
+            f"a {asked.gate_made} gate is made from a text for each of two models or more: "
+            f"{counted(len(asked.models), 'model')} and {len(asked.texts)} --text were given"
         )
     tell({"stage": "reading what the routers see"})
     make = hidden_gate if asked.gate_made == "hidden" else ridge_gate
@@ -258,9 +259,13 @@ def _say(told: dict[str, Any], *, as_json: bool) -> None:
         return
     console = Console()
     console.print(
-        f"{told['folder']}: {len(told['experts'])} experts ({', '.join(told['experts'])}), "
+        f"{told['folder']}: {counted(len(told['experts']), 'expert')} ({', '.join(told['experts'])}), "
         f"{told['active']} for a token; "
-        f"{told['parameters'] / 1e6:,.1f} M parameters, {told['active_parameters'] / 1e6:,.1f} M for a token",
+        f"{_size(told['parameters'])} parameters, {_size(told['active_parameters'])} for a token",
         soft_wrap=True, highlight=False, markup=False,
     )  # fmt: skip
     console.print(f'an agent asks it with model = "{told["model"]}"', soft_wrap=True, markup=False)
+
+
+def _size(parameters: int) -> str:
+    return f"{parameters / 1e6:,.1f} M" if parameters >= 1e5 else f"{parameters:,}"

@@ -66,6 +66,7 @@ def test_a_mixture_is_built_by_name_and_an_expert_is_added_and_dropped(texts):
     assert done.returncode == 0, done.stderr
     assert json.loads((texts / "home" / "built" / "pair" / "moe.json").read_text())["gate"] == "ridge"
     assert 'model = "local/pair"' in done.stdout
+    assert "34,464 parameters, 25,248 for a token" in done.stdout
     done = eot(texts, "models", "moe", "add", "pair", "./three", "--text", "low.jsonl", "--other", "high.jsonl",
                "--name", "trio", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -89,6 +90,7 @@ def test_a_mixture_is_built_by_name_and_an_expert_is_added_and_dropped(texts):
     ("words", "said"),
     [
         (("build", "./base", "--out", "m", "--active", "3", "--copies", "2"), "3 active of 2 experts"),
+        (("build", "./base", "--out", "m"), "2 active of 1 expert:"),
         (("build", "./base", "--out", "m", "--copies", "2", "--gate", "ridge"), "made from a text for each of two"),
         (("build", "./base", "--out", "m", "--copies", "2", "--text", "low.jsonl"), "made from a text for each of two"),
         (

@@ -301,7 +301,11 @@ def test_corpora_are_read_from_texts_rows_and_folders_and_hold_out_whole_documen
     assert found.held.shape[1] == 16
     again = read_corpus("d", tmp_path / "rows.jsonl", byte_level(), window=16, most=(96, None))
     assert torch.equal(again.taught[:4], found.taught)
-    for content, said in (("{}\n", r'a row is \{"text"'), ("", "has no text"), ('{"text": "a"}\n', "is too short")):
+    for content, said in (
+        ("{}\n", r'a row is \{"text"'),
+        ("", "has no text"),
+        ('{"text": "a"}\n', "is too short: 1 document cannot"),
+    ):
         (tmp_path / "bad.jsonl").write_text(content)
         with pytest.raises(InputError, match=said):
             read_corpus("d", tmp_path / "bad.jsonl", byte_level())

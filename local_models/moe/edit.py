@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from eot.errors import InputError
+from eot.text import counted
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.build import Source
@@ -82,7 +83,7 @@ def drop_expert(folder: Path, expert: int, out: Path) -> Lineage:
         raise InputError(f"there is no expert {expert}: they are numbered 0 to {count - 1}")
     if count - 1 < config["num_experts_per_tok"]:
         raise InputError(
-            f"{count - 1} experts would be left, and {config['num_experts_per_tok']} are active for a token"
+            f"{counted(count - 1, 'expert')} would be left, and {config['num_experts_per_tok']} are active for a token"
         )
     kept = [place for place in range(count) if place != expert]
     with Checkpoint(folder) as mixture:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eot.errors import InputError
+from eot.text import counted
 
 Shared = Literal["none", "base", "mean"]
 IDLE_WIDTH = 64
@@ -56,7 +57,7 @@ class Recipe:
         count = len(self.experts)
         if not 1 <= self.active <= count:
             raise InputError(
-                f"{self.active} active of {count} experts: between 1 and {count} can be active for a token"
+                f"{self.active} active of {counted(count, 'expert')}: between 1 and {count} can be active for a token"
             )
 
 
