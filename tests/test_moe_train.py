@@ -246,6 +246,18 @@ def test_a_router_with_one_active_expert_is_refused_since_it_would_learn_nothing
         trained_of(loaded(built.folder), "router")
 
 
+def test_a_mixture_without_a_card_is_refused_before_it_is_trained(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    built = build(base, [], recipe(0, copies=2, active=2), random_gate(3, 2, 32), tmp_path / "moe")
+    (built.folder / "moe.json").unlink()
+    steps = []
+    with pytest.raises(InputError, match=r"no readable moe\.json"):
+        train_mixture(
+            built.folder, loaded(built.folder), language(0, 1), Training(), tmp_path / "out", watch=steps.append
+        )
+    assert not steps
+
+
 def test_balance_and_z_losses_are_their_formulas_on_worked_numbers():
     logits_ = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]))
     layer = Routed(logits_, torch.ones(2, 1), torch.tensor([[0], [0]]))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
-from local_models.moe.card import Part, read_card, write_card
+from local_models.moe.card import Lineage, Part, read_card, write_card
 from local_models.moe.computed import computed
 from local_models.moe.descent import Loss, Schedule, Task, Watch, descend, language_loss
 from local_models.moe.family import FAMILIES
@@ -101,9 +101,10 @@ def train_mixture(
         watch: is told each step.
 
     Raises:
-        InputError, WeightsError: as `descend` and `trained_of`; the folder exists or cannot be written.
+        InputError, WeightsError: as `descend` and `trained_of`; the mixture has no card; the folder exists or cannot
+            be written.
     """
-    trained = trained_of(model, training.what)
+    trained, card = trained_of(model, training.what), read_card(folder)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     esft = training.what == "esft"
@@ -121,13 +122,13 @@ def train_mixture(
         for handle in handles:
             handle.remove()
     said = f"{training.what} trained on {len(made) * training.schedule.batch * windows.shape[1]:,} tokens"
-    save(folder, trained, out, {"said": said, **asdict(training), "curve": made})
+    save(folder, trained, out, card.trained_by({"said": said, **asdict(training), "curve": made}))
     state.unlink(missing_ok=True)
     return made
 
 
-def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, how: dict[str, Any]) -> None:
-    """Write the mixture with these parameters, in float32; all else byte by byte as it was."""
+def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, card: Lineage) -> None:
+    """Write the mixture with these parameters, in float32, and this card; all else byte by byte as it was."""
     with whole(out) as fresh, Checkpoint(folder) as opened:
         changed = dict(_as_stored(trained, folder))
         write(
@@ -139,7 +140,7 @@ def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, how
         )
         shutil.copyfile(folder / "config.json", fresh / "config.json")
         carry(folder, fresh)
-        write_card(read_card(folder).trained_by(how), fresh)
+        write_card(card, fresh)
 
 
 def _as_stored(trained: Mapping[str, torch.nn.Parameter], folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
