@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from api.grafting import place_of
 from api.milestones import Tell, teller
 from eot.errors import InputError, MissingExtraError
 from eot.settings import MOE_JOBS, load
+from eot.text import counted
 from local_models.grafting.build import read_config
 from local_models.grafting.sources import checkpoint_of
 
@@ -42,7 +44,8 @@ class Place:
 class Mixing:
     """A mixture of `models`, fine-tuned copies of the base, or of the base alone. See `local_models.moe.recipe`.
 
-    `texts`: what each model is for, in their order; a `hidden` or `ridge` gate is made from them.
+    `texts`: what each model is for, in their order; a `hidden` or `ridge` gate is made from them. Where no gate is
+    named it is `ridge` with texts and `random` without.
     """
 
     base: str
@@ -53,9 +56,13 @@ class Mixing:
     shared_pieces: int = 0
     shared: Shared = "none"
     noise: float = 0.0
-    gate: GateInit = "random"
+    gate: GateInit | None = None
     texts: tuple[Path, ...] = ()
     seed: int = 0
+
+    @property
+    def gate_made(self) -> GateInit:
+        return self.gate or ("ridge" if self.texts else "random")
 
 
 def build_mixture(asked: Mixing, place: Place, config: Path | None, *, as_json: bool) -> None:
@@ -76,10 +83,11 @@ def build_mixture(asked: Mixing, place: Place, config: Path | None, *, as_json: 
     )  # fmt: skip
     out, model = mixture_place(place, home)
     base, models = source_of(asked.base, home), [source_of(name, home) for name in asked.models]
+    _refuse_twice(models)
     rows = _gate(asked, base, home, tell)
     gate = rows if len(rows[0]) == len(made_of.source) else rows[:, list(made_of.source)]
     tell({"stage": "writing", "experts": len(made_of.experts)})
-    built = build(base, models, made_of, gate, out, gate_from=asked.gate)
+    built = build(base, models, made_of, gate, out, gate_from=asked.gate_made)
     told = {
         "model": model,
         "folder": str(out),
@@ -93,6 +101,15 @@ def build_mixture(asked: Mixing, place: Place, config: Path | None, *, as_json: 
     _say(told, as_json=as_json)
 
 
+def _refuse_twice(models: Sequence[Source]) -> None:
+    for one, other in combinations(models, 2):
+        if one.name == other.name or one.folder.samefile(other.folder):
+            raise InputError(
+                f"the models {one.name} and {other.name} are the same, or called the same: each expert is of another "
+                "model with a name of its own (--copies makes several of each)"
+            )
+
+
 def _gate(asked: Mixing, base: Source, home: Path, tell: Tell) -> Tensor:
     """[L, D, H] for D models, or [L, E, H] where no texts say what each is for."""
     import torch  # noqa: PLC0415
@@ -103,17 +120,18 @@ def _gate(asked: Mixing, base: Source, home: Path, tell: Tell) -> Tensor:
     config = read_config(base.folder)
     layers, width = config["num_hidden_layers"], config["hidden_size"]
     count = max(1, len(asked.models)) * asked.copies * (asked.pieces - asked.shared_pieces)
-    if asked.gate == "random":
-        return random_gate(layers, count, width, asked.seed)
-    if asked.gate == "zero":
-        return torch.zeros(layers, count, width)
+    if asked.gate_made in {"random", "zero"}:
+        if asked.texts:
+            raise InputError(f"a {asked.gate_made} gate is made from no text: write --gate ridge, or leave --text out")
+        zeros = torch.zeros(layers, count, width)
+        return zeros if asked.gate_made == "zero" else random_gate(layers, count, width, asked.seed)
     if len(asked.texts) != len(asked.models) or len(asked.models) < 2:
         raise InputError(
-            f"a {asked.gate} gate is made from a text for each of two models or more: {len(asked.models)} models and "
-            f"{len(asked.texts)} --text were given"
+            f"a {asked.gate_made} gate is made from a text for each of two models or more: "
+            f"{counted(len(asked.models), 'model')} and {len(asked.texts)} --text were given"
         )
     tell({"stage": "reading what the routers see"})
-    make = hidden_gate if asked.gate == "hidden" else ridge_gate
+    make = hidden_gate if asked.gate_made == "hidden" else ridge_gate
     return make(_seen(base.folder, home, asked.texts, asked.seed))
 
 
@@ -241,9 +259,13 @@ def _say(told: dict[str, Any], *, as_json: bool) -> None:
         return
     console = Console()
     console.print(
-        f"{told['folder']}: {len(told['experts'])} experts ({', '.join(told['experts'])}), "
+        f"{told['folder']}: {counted(len(told['experts']), 'expert')} ({', '.join(told['experts'])}), "
         f"{told['active']} for a token; "
-        f"{told['parameters'] / 1e6:,.1f} M parameters, {told['active_parameters'] / 1e6:,.1f} M for a token",
+        f"{_size(told['parameters'])} parameters, {_size(told['active_parameters'])} for a token",
         soft_wrap=True, highlight=False, markup=False,
     )  # fmt: skip
     console.print(f'an agent asks it with model = "{told["model"]}"', soft_wrap=True, markup=False)
+
+
+def _size(parameters: int) -> str:
+    return f"{parameters / 1e6:,.1f} M" if parameters >= 1e5 else f"{parameters:,}"

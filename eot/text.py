@@ -28,6 +28,11 @@ def fault_in(text: str) -> str:
     return ""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 expert`, `2 experts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def clean(text: str) -> str:
     """A model's text made safe to quote and to print: no control, escape, surrogate or invisible characters."""
     return _CONTROL.sub("", _INVISIBLE.sub("", text))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from eot.errors import WeightsError
 from local_models.digests import digest_of
@@ -30,9 +31,17 @@ def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> t
     try:
         with TRANSFORMERS:
             model, tokenizer = _read(path, dtype) if path.is_dir() else _read_gguf(path, home, dtype)
-    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as fault:
+    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError, SafetensorError) as fault:
         raise WeightsError(f"transformers cannot load {path}: {fault}") from fault
+    _read_by_any_kernel(model)
     return model.to(device()).eval(), tokenizer
+
+
+def _read_by_any_kernel(model: Any) -> None:
+    """Experts whose rows are not whole 16 bytes are computed one after another: grouped products refuse them."""
+    rows = (weight for name, weight in model.named_parameters() if weight.dim() == 3 and ".experts." in name)
+    if any(weight.shape[-1] * weight.element_size() % 16 for weight in rows):
+        model.set_experts_implementation("eager")
 
 
 def device() -> torch.device:

@@ -8,13 +8,23 @@ import pytest
 from eot.errors import InputError, WeightsError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-from moe_models import IDS, branch, dense, loaded, logits, logits_by_steps  # noqa: E402  (they import torch)
+transformers = pytest.importorskip("transformers")
+from moe_models import (  # noqa: E402  (they import torch)
+    COMMON,
+    IDS,
+    branch,
+    dense,
+    loaded,
+    logits,
+    logits_by_steps,
+    with_tokenizer,
+)
 
-from local_models.moe.build import build, random_gate  # noqa: E402
+from local_models.moe.build import Source, build, random_gate  # noqa: E402
 from local_models.moe.edit import add_expert, drop_expert  # noqa: E402
 from local_models.moe.gate_init import heard, hidden_gate, ridge_gate, router_inputs  # noqa: E402
 from local_models.moe.recipe import names_of, recipe  # noqa: E402
+from local_models.transformers_load import load_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 NEAR = {"atol": 2e-5, "rtol": 1e-4}
@@ -126,6 +136,7 @@ def test_attention_that_differs_is_averaged_and_what_is_shared_is_kept(tmp_path)
     [
         ({"models": 3, "active": 4}, "4 active of 3 experts: between 1 and 3"),
         ({"models": 3, "active": 0}, "0 active of 3 experts"),
+        ({"models": 0, "active": 2}, "2 active of 1 expert:"),
         ({"models": 0, "active": 1, "pieces": 4, "shared_pieces": 4}, "fewer than the pieces"),
         ({"models": 2, "active": 1, "pieces": 4, "shared_pieces": 1}, "of one model's layers"),
         ({"models": 0, "active": 1, "copies": 2, "shared": "mean"}, "the mean of one model is the model"),
@@ -134,6 +145,69 @@ def test_attention_that_differs_is_averaged_and_what_is_shared_is_kept(tmp_path)
 def test_recipes_that_cannot_be_are_refused(asked, said):
     with pytest.raises(InputError, match=said):
         recipe(**asked)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "shape", "pieces", "said"),
+    [
+        ("llama", torch.float32, {}, 8, "width of 6 in float32 is no .* split into 1, 2, 3, 4, 6, 12$"),
+        ("qwen2", torch.bfloat16, {}, 4, "width of 12 in bfloat16 is no .* split into 1, 2, 3, 6$"),
+        ("llama", torch.bfloat16, {"intermediate_size": 44}, 1, "width of 44 in bfloat16 .* no number of pieces"),
+        ("llama", torch.bfloat16, {"hidden_size": 24, "num_attention_heads": 2}, 2, ""),
+        ("llama", torch.bfloat16, {"hidden_size": 40, "num_attention_heads": 10}, 2, ""),
+        ("llama", torch.bfloat16, {"hidden_size": 36, "num_attention_heads": 2}, 1, "hidden size of 36 in bfloat16"),
+        ("llama", torch.float32, {"hidden_size": 36, "num_attention_heads": 2}, 4, ""),
+    ],
+)
+def test_what_is_built_runs_in_plain_transformers_as_its_configuration_says(tmp_path, kind, dtype, shape, pieces, said):
+    base = dense(kind, tmp_path / "base", **shape)
+    loaded(base.folder).to(dtype).save_pretrained(base.folder)
+    made_of = recipe(0, copies=2, pieces=pieces, active=2)
+    gate = torch.zeros(3, 2 * pieces, shape.get("hidden_size", 32))
+    if said:
+        with pytest.raises(InputError, match=said):
+            mixture(base, [], made_of, tmp_path / "moe", gate)
+        assert not (tmp_path / "moe").exists()
+    else:
+        built = mixture(base, [], made_of, tmp_path / "moe", gate)
+        model = transformers.AutoModelForCausalLM.from_pretrained(built.folder)
+        assert model.dtype == dtype
+        assert logits(model).isfinite().all()
+
+
+def test_where_the_configuration_names_no_dtype_the_stored_one_counts(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    loaded(base.folder).to(torch.bfloat16).save_pretrained(base.folder)
+    config = json.loads((base.folder / "config.json").read_text())
+    del config["dtype"]
+    (base.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="width of 12 in bfloat16"):
+        mixture(base, [], recipe(0, pieces=4, active=2), tmp_path / "moe")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mixture_from_elsewhere_of_any_width_is_read(tmp_path, dtype):
+    folder, shape = tmp_path / "moe", COMMON | {"intermediate_size": 6}
+    config = transformers.AutoConfig.for_model("mixtral", num_local_experts=4, **shape)
+    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    with_tokenizer(folder)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation="eager")
+    model = load_model(folder, tmp_path, dtype)[0].cpu()
+    torch.testing.assert_close(logits(model), logits(plain.eval()))
+
+
+def test_what_was_cut_off_is_told_as_a_fault_of_the_weights(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    built = mixture(base, [], recipe(0, copies=2, active=1), tmp_path / "moe")
+    with_tokenizer(built.folder)
+    weights = built.folder / "model.safetensors"
+    for left in (weights.stat().st_size - 100, 20):
+        with weights.open("r+b") as file:
+            file.truncate(left)
+        with pytest.raises(WeightsError, match="cannot load"):
+            load_model(built.folder, tmp_path)
+        with pytest.raises(WeightsError, match=r"cut off|damaged"):
+            drop_expert(built.folder, 0, tmp_path / "less")
 
 
 def test_models_that_cannot_be_mixed_are_refused_and_nothing_is_left(tmp_path):
@@ -210,11 +284,17 @@ def test_an_expert_is_added_and_dropped_without_touching_the_others(tmp_path, ki
     assert torch.equal(logits(loaded(tmp_path / "dropped")), logits(loaded(others.folder)))
     drop_expert(tmp_path / "dropped", 1, tmp_path / "one")
     torch.testing.assert_close(logits(loaded(tmp_path / "one")), logits(loaded(branches[1].folder)), **NEAR)
-    for expert, said in ((1, "no expert 1: they are numbered 0 to 0"), (0, "0 experts would be left, and 1")):
+    for expert, said in ((1, "no expert 1: they are numbered 0 to 0"), (0, "^0 experts would be left, and 1")):
         with pytest.raises(InputError, match=said):
             drop_expert(tmp_path / "one", expert, tmp_path / "none")
     wide = dense(kind, tmp_path / "wide", intermediate_size=64)
     with pytest.raises(InputError, match="intermediate_size is 48 in the mixture's experts and 64 in the model"):
         add_expert(two.folder, wide, gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match="has an expert called b1 already"):
+        add_expert(two.folder, branches[1], gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match=f"of type {three.model_type}: give a dense model"):
+        add_expert(two.folder, Source(three.folder, "three"), gate[:, 2], tmp_path / "no")
+    with pytest.raises(InputError, match=f"is {kind} in one and {three.model_type} in the other"):
+        mixture(base, [Source(three.folder, "three")], recipe(1, active=1), tmp_path / "no")
     with pytest.raises(InputError, match=r"is no mixture that was built here"):
         drop_expert(base.folder, 0, tmp_path / "no")

@@ -62,13 +62,18 @@ def test_a_mixture_is_built_by_name_and_an_expert_is_added_and_dropped(texts):
         branch(base, texts / name, at)
         with_tokenizer(texts / name)
     done = eot(texts, "models", "moe", "build", "./base", "./one", "./two", "--name", "pair", "--active", "1",
-               "--gate", "ridge", "--text", "low.jsonl", "--text", "high.jsonl")  # fmt: skip
+               "--text", "low.jsonl", "--text", "high.jsonl")  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert json.loads((texts / "home" / "built" / "pair" / "moe.json").read_text())["gate"] == "ridge"
     assert 'model = "local/pair"' in done.stdout
+    assert "34,464 parameters, 25,248 for a token" in done.stdout
     done = eot(texts, "models", "moe", "add", "pair", "./three", "--text", "low.jsonl", "--other", "high.jsonl",
                "--name", "trio", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["experts"] == ["one", "two", "three"]
+    for given in (("./three", "./three"), ("./three", "three/../three"), ("three/.", "./one/../three")):
+        done = eot(texts, "models", "moe", "build", "./base", *given, "--name", "same")
+        assert (done.returncode, "are the same, or called the same" in " ".join(done.stderr.split())) == (2, True)
     done = eot(texts, "models", "moe", "drop", "trio", "three", "--name", "again")
     assert done.returncode == 0, done.stderr
     done = eot(texts, "models", "moe", "tune", "pair", "--corpus", "low=low.jsonl", "--corpus", "high=high.jsonl",
@@ -85,7 +90,13 @@ def test_a_mixture_is_built_by_name_and_an_expert_is_added_and_dropped(texts):
     ("words", "said"),
     [
         (("build", "./base", "--out", "m", "--active", "3", "--copies", "2"), "3 active of 2 experts"),
+        (("build", "./base", "--out", "m"), "2 active of 1 expert:"),
         (("build", "./base", "--out", "m", "--copies", "2", "--gate", "ridge"), "made from a text for each of two"),
+        (("build", "./base", "--out", "m", "--copies", "2", "--text", "low.jsonl"), "made from a text for each of two"),
+        (
+            ("build", "./base", "--out", "m", "--copies", "2", "--gate", "zero", "--text", "low.jsonl"),
+            "a zero gate is made from no text",
+        ),
         (("build", "./base", "--copies", "2"), "say where the model is to go"),
         (("train", "./base", "--out", "m", "--corpus", "low=low.jsonl"), "two domains at least"),
         (("train", "./base", "--out", "m", "--corpus", "low.jsonl"), "write NAME=FILE"),

@@ -315,6 +315,8 @@ def test_capacity_is_counted_as_gshard_counts_it_and_follows_its_schedule():
             Capacity(train=wrong)
     with pytest.raises(InputError, match="schedule"):
         Capacity(evaluation=math.nan)
+    with pytest.raises(InputError, match="least = -3"):
+        Capacity(least=-3)
 
 
 @pytest.mark.parametrize(
@@ -330,11 +332,23 @@ def test_capacity_is_counted_as_gshard_counts_it_and_follows_its_schedule():
         (routers.DynamicTopP(p=0.0), 4, "p = 0"),
         (routers.ExpertChoice(factor=math.nan), 4, "factor = nan"),
         (routers.DynamicTopP(most_k=9), 4, "k = 9"),
+        (routers.DynamicTopP(most_k=0), 4, "most_k = 0"),
+        (routers.DeepSeekMoE(k=2, devices=0), 4, "devices = 0: a finite number of 1 or more"),
+        (routers.DeepSeekV3(k=2, groups=0), 4, "groups = 0"),
+        (routers.DeepSeekV3(k=2, scale=math.nan), 4, "scale = nan: a finite number of 0 or more"),
+        (routers.Switch(jitter=-1), 4, "jitter = -1"),
+        (routers.Switch(balance=math.nan), 4, "balance = nan"),
+        (routers.NoisyTopK(load=math.inf), 4, "load = inf"),
     ],
 )
-def test_a_router_that_asks_for_more_than_there_is_is_refused(router, experts, match):
+def test_a_router_whose_numbers_cannot_be_is_refused(router, experts, match):
     with pytest.raises(InputError, match=match):
         MoELayer(Sizes(8, 8, experts), router)
+
+
+@pytest.mark.parametrize("router", [routers.Switch(jitter=0, balance=0, z=0), routers.DeepSeekMoE(k=2, balance=0)])
+def test_what_weighs_nothing_may_be_a_whole_number(router):
+    assert MoELayer(Sizes(8, 8, 4), router)(torch.randn(3, 8)).route.loss == 0
 
 
 @pytest.mark.parametrize("name", sorted(routers.ROUTERS))

@@ -14,12 +14,12 @@ from fusion_models import byte_level  # noqa: E402  (it imports torch)
 from moe_models import branch, dense, loaded, logits, with_tokenizer  # noqa: E402
 
 from local_models.moe.branches import feed_forward, train_branch  # noqa: E402
-from local_models.moe.build import build, random_gate  # noqa: E402
+from local_models.moe.build import Source, build, random_gate  # noqa: E402
 from local_models.moe.corpora import Corpus, documents, read_corpus  # noqa: E402
 from local_models.moe.descent import Schedule, Task, descend  # noqa: E402
 from local_models.moe.explain import explain  # noqa: E402
 from local_models.moe.journey import Journey, Plan  # noqa: E402
-from local_models.moe.judge import losses  # noqa: E402
+from local_models.moe.judge import judge_mixture, losses  # noqa: E402
 from local_models.moe.recipe import recipe  # noqa: E402
 from local_models.moe.routing import Routed, balance_loss, load_of, routers_of, watched, z_loss  # noqa: E402
 from local_models.moe.train import RouterLosses, Training, train_mixture, trained_of, used_experts  # noqa: E402
@@ -170,12 +170,43 @@ def test_a_journey_ends_with_a_mixture_that_knows_both_domains_and_a_report_besi
     assert min(layer[0] for layer in shares["up"]["shares"]) > 0.7
     assert min(layer[1] for layer in shares["down"]["shares"]) > 0.7
     assert json.loads((tmp_path / "work" / "report.json").read_text()) == report
+    assert report["retaught"] == ["up", "down"]
+    assert any("of up, down there is no more text than the branches learnt from" in line for line in said)
     said.clear()
     again = Journey(base, corpora(), plan, tmp_path / "work", tmp_path / "home", tell=said.append).run()
     assert json.loads(json.dumps(again)) == report
     assert said == []
     card = json.loads((journey.mixture / "moe.json").read_text())
     assert (card["experts"], card["trained"][0]["what"]) == (["up", "down"], "router")
+
+
+def test_only_the_domains_whose_windows_all_went_to_their_branch_are_taught_them_again(tmp_path):
+    base = dense("llama", tmp_path / "base", num_hidden_layers=1)
+    with_tokenizer(base.folder)
+    up, down = corpora()
+    up = replace(up, taught=up.taught[:3])
+    said, one = [], Schedule(tokens=32 * 3, rate=1e-2)
+    journey = Journey(base, [up, down], Plan(one, one), tmp_path / "work", tmp_path / "home", tell=said.append)
+    assert journey.run()["retaught"] == ["up"]
+    assert any("of up there is no more text" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"active": 3}, "3 active of 2 experts"),
+        ({"active": 1}, "its router learns nothing"),
+        ({"active": 1, "trains": ("experts", "router")}, "its router learns nothing"),
+    ],
+)
+def test_a_journey_that_cannot_end_in_a_mixture_is_not_begun(tmp_path, plan, said):
+    base = dense("llama", tmp_path / "base")
+    built = build(base, [], recipe(0, copies=2, active=2), random_gate(3, 2, 32), tmp_path / "moe")
+    for of, wrong, reason in ((base, plan, said), (Source(built.folder, "moe"), {}, "these are of type mixtral")):
+        journey = Journey(of, corpora(), Plan(**wrong), tmp_path / "work", tmp_path / "home")
+        with pytest.raises(InputError, match=reason):
+            journey.run()
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
@@ -215,6 +246,18 @@ def test_a_router_with_one_active_expert_is_refused_since_it_would_learn_nothing
         trained_of(loaded(built.folder), "router")
 
 
+def test_a_mixture_without_a_card_is_refused_before_it_is_trained(tmp_path):
+    base = dense("llama", tmp_path / "base")
+    built = build(base, [], recipe(0, copies=2, active=2), random_gate(3, 2, 32), tmp_path / "moe")
+    (built.folder / "moe.json").unlink()
+    steps = []
+    with pytest.raises(InputError, match=r"no readable moe\.json"):
+        train_mixture(
+            built.folder, loaded(built.folder), language(0, 1), Training(), tmp_path / "out", watch=steps.append
+        )
+    assert not steps
+
+
 def test_balance_and_z_losses_are_their_formulas_on_worked_numbers():
     logits_ = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]))
     layer = Routed(logits_, torch.ones(2, 1), torch.tensor([[0], [0]]))
@@ -246,6 +289,18 @@ def test_an_explanation_says_for_every_token_which_experts_took_it_and_with_what
         routers_of(loaded(base.folder))
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_router_that_ranks_no_finite_numbers_is_refused_by_its_layer(tmp_path, wrong):
+    base = dense("llama", tmp_path / "base", vocab_size=300)
+    gate = random_gate(3, 2, 32)
+    gate[1, 0, 3] = wrong
+    model = loaded(build(base, [], recipe(0, copies=2, active=2), gate, tmp_path / "moe").folder)
+    with pytest.raises(InputError, match="the router of layer 1 gives what is no finite number"):
+        explain(model, byte_level(), "the cat sat")
+    with pytest.raises(InputError, match="the router of layer 1"):
+        judge_mixture(model, {"up": corpora()[0].held})
+
+
 def test_corpora_are_read_from_texts_rows_and_folders_and_hold_out_whole_documents(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"doc {at} " * 9}) + "\n" for at in range(40)))
     (tmp_path / "folder").mkdir()
@@ -258,7 +313,11 @@ def test_corpora_are_read_from_texts_rows_and_folders_and_hold_out_whole_documen
     assert found.held.shape[1] == 16
     again = read_corpus("d", tmp_path / "rows.jsonl", byte_level(), window=16, most=(96, None))
     assert torch.equal(again.taught[:4], found.taught)
-    for content, said in (("{}\n", r'a row is \{"text"'), ("", "has no text"), ('{"text": "a"}\n', "is too short")):
+    for content, said in (
+        ("{}\n", r'a row is \{"text"'),
+        ("", "has no text"),
+        ('{"text": "a"}\n', "is too short: 1 document cannot"),
+    ):
         (tmp_path / "bad.jsonl").write_text(content)
         with pytest.raises(InputError, match=said):
             read_corpus("d", tmp_path / "bad.jsonl", byte_level())

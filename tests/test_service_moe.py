@@ -24,10 +24,10 @@ SECONDS = 120
 def home(tmp_path):
     """A base, two branches and a mixture of them, made here."""
     base = dense("llama", tmp_path / "built" / "tiny", vocab_size=300, num_hidden_layers=2)
-    branches = [branch(base, tmp_path / "built" / name, at) for at, name in enumerate(("low", "high"))]
+    branches = [branch(base, tmp_path / "built" / name, at) for at, name in enumerate(("low", "high", "new"))]
     for source in (base, *branches):
         with_tokenizer(source.folder)
-    build(base, branches, recipe(2, active=1), random_gate(2, 2, 32), tmp_path / "built" / "pair")
+    build(base, branches[:2], recipe(2, active=1), random_gate(2, 2, 32), tmp_path / "built" / "pair")
     return tmp_path
 
 
@@ -96,9 +96,10 @@ def test_mixtures_are_built_and_trained_as_jobs_in_processes_of_their_own(home):
 
         low, high = brought("cat bad"), brought("sum torn")
         body = {"action": "build", "base": "tiny", "models": ["low", "high"], "model_name": "made", "active": 1,
-                "gate": "ridge", "texts": {"high": high, "low": low}}  # fmt: skip
+                "texts": {"high": high, "low": low}}  # fmt: skip
         ended = made(running, body)
         assert (ended["status"], ended["error"]) == ("completed", "")
+        assert httpx.get(f"{running.url}/v1/moe/made").json()["gate"] == "ridge"
         assert ended["result"]["experts"] == ["low", "high"]
         body = {"action": "train", "base": "tiny", "model_name": "grown", "corpora": {"low": low, "high": high},
                 "tokens": 320, "router_tokens": 128, "window": 32, "held": 64}  # fmt: skip
@@ -112,7 +113,7 @@ def test_mixtures_are_built_and_trained_as_jobs_in_processes_of_their_own(home):
                 "train": "router", "tokens": 128, "window": 32, "held": 64}  # fmt: skip
         assert made(running, body)["error"] == ""
         assert httpx.get(f"{running.url}/v1/moe/tuned").json()["trained"] == ["router trained on 128 tokens"] * 2
-        body = {"action": "add", "mixture": "made", "model": "low", "model_name": "three", "text_file_id": low,
+        body = {"action": "add", "mixture": "made", "model": "new", "model_name": "three", "text_file_id": low,
                 "other_file_ids": [high]}  # fmt: skip
         ended = made(running, body)
         assert (ended["error"], len(ended["result"]["experts"])) == ("", 3)
@@ -130,6 +131,25 @@ def test_a_job_names_no_path_and_no_option(home, wrong):
     with served(home) as running:
         body = {"action": "build", "base": "tiny", "models": ["low"], "model_name": "made"} | wrong
         assert httpx.post(f"{running.url}/v1/moe/builds", json=body).status_code in (404, 422)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"active": 3}, "3 active of 2 experts"),
+        ({"active": 1}, "its router learns nothing"),
+        ({"base": "pair"}, "these are of type mixtral"),
+        ({"action": "build", "base": "pair", "corpora": None}, "these are of type mixtral"),
+    ],
+)
+def test_a_job_that_cannot_end_in_a_mixture_is_not_taken_in(home, wrong, said):
+    with served(home) as running:
+        body = {"action": "train", "base": "tiny", "model_name": "made", "corpora": {"a": "f", "b": "g"}} | wrong
+        body = {name: value for name, value in body.items() if value is not None}
+        answer = httpx.post(f"{running.url}/v1/moe/builds", json=body)
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]["message"]
+        assert httpx.get(f"{running.url}/v1/moe/builds").json()["data"] == []
 
 
 def test_whatever_makes_models_needs_the_admin_scope(home):

@@ -36,9 +36,12 @@ def build(
     ] = "none",
     noise: Annotated[float, typer.Option(min=0, help="Tells copies apart; in standard deviations.")] = 0.0,
     gate: Annotated[
-        Literal["random", "hidden", "ridge", "zero"],
-        typer.Option(help="hidden and ridge are made from --text; ridge is best without training."),
-    ] = "random",
+        Literal["random", "hidden", "ridge", "zero"] | None,
+        typer.Option(
+            help="hidden and ridge are made from --text; ridge is best without training.  "
+            "[default: ridge with --text, else random]"
+        ),
+    ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="What each model is for, in their order; or MODEL=FILE.", metavar="FILE")
     ] = None,

@@ -10,6 +10,7 @@ from api.http import makings
 from api.http.errors import ApiError, ErrorEnvelope
 from api.http.makings import MakingObject
 from api.http.moe_types import (
+    Build,
     ExplainRequest,
     Explanation,
     LayerLoad,
@@ -18,12 +19,17 @@ from api.http.moe_types import (
     MixtureObject,
     MoeRequest,
     SystemObject,
+    Train,
 )
 from api.http.service import Owner, Serving
 from api.making import Order
 from api.mixtures import Known, mixture, mixtures
 from api.service import Service
 from eot.errors import UnknownNameError
+from local_models import locate
+from local_models.grafting.build import read_config
+from local_models.moe.family import family_for
+from local_models.moe.recipe import recipe, refuse_untaught
 
 KIND = "moe"
 builds = makings.router("/v1/moe/builds", KIND)
@@ -35,6 +41,8 @@ async def begin_build(body: MoeRequest, service: Serving, owner: Owner) -> Makin
     """Take a job in that builds or trains a mixture; it runs in a process of its own, after those before it."""
     for param, name in body.models_named():
         await makings.known_model(service, name, param)
+    if isinstance(body, Build | Train):
+        await asyncio.to_thread(_refuse_unfit, body, service)
     order = Order(
         kind=KIND,
         action=body.action,
@@ -96,6 +104,20 @@ async def explain_text(name: str, body: ExplainRequest, service: Serving) -> Exp
 router = APIRouter()
 router.include_router(builds)  # first: else "builds" would be taken for a mixture's name
 router.include_router(known)
+
+
+def _refuse_unfit(body: Build | Train, service: Service) -> None:
+    """Raise an InputError if what is asked for ends in no mixture, as far as options and a base's configuration tell.
+
+    Raises:
+        WeightsError: the base's configuration cannot be read.
+    """
+    if isinstance(body, Train):
+        recipe(len(body.corpora), active=body.active)
+        refuse_untaught(body.train, body.active)
+    if (folder := locate(body.base, service.settings.home)).is_dir():  # of a GGUF it shows when it is unpacked
+        shared = isinstance(body, Build) and (body.shared != "none" or body.shared_pieces > 0)
+        family_for(read_config(folder), shared=shared)
 
 
 async def _known(name: str, service: Service) -> Known:

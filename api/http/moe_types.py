@@ -110,7 +110,10 @@ class _Asked(BaseModel):
 
 
 class Build(_Asked):
-    """Experts of fine-tuned `models`, or of the base alone; `texts` say what each model is for, by its name."""
+    """Experts of fine-tuned `models`, or of the base alone; `texts` say what each model is for, by its name.
+
+    Where no `gate` is named it is `ridge` with texts and `random` without.
+    """
 
     action: Literal["build"]
     base: Name
@@ -122,7 +125,7 @@ class Build(_Asked):
     shared_pieces: Annotated[int, Field(ge=0, le=1024)] = 0
     shared: Literal["none", "base", "mean"] = "none"
     noise: Weight = 0.0
-    gate: Literal["random", "hidden", "ridge", "zero"] = "random"
+    gate: Literal["random", "hidden", "ridge", "zero"] | None = None
     texts: Annotated[dict[Name, FileId], Field(max_length=64)] = {}
 
     @model_validator(mode="after")
@@ -143,7 +146,7 @@ class Build(_Asked):
             "--shared-pieces": self.shared_pieces,
             "--shared": self.shared,
             "--noise": self.noise,
-            "--gate": self.gate,
+            **({"--gate": self.gate} if self.gate else {}),
         }
         return (self.base, *self.models, *self._options(said))
 

@@ -60,6 +60,16 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def tensor(self, name: str) -> Tensor:
+        """One of its tensors.
+
+        Raises:
+            WeightsError: there is none of this name.
+        """
+        if name not in self.tensors:
+            raise WeightsError(f"{self.folder} has no tensor {name}")
+        return self.tensors[name]
+
     def copy(self, tensor: Tensor, into: int) -> bool:
         """Have the kernel copy the tensor's bytes to where this descriptor stands; False where it cannot, at once."""
         with tensor.file.open("rb") as file:

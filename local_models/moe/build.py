@@ -19,10 +19,13 @@ from eot.errors import InputError
 from local_models.grafting.build import carry, read_config, refuse_unlike
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.card import Lineage, Part, write_card
-from local_models.moe.computed import computed, read
+from local_models.moe.computed import computed, dtype_of, read
 from local_models.moe.family import MATRICES, Family, dense_name, family_for, mixture_config
 from local_models.moe.recipe import FeedForward, Recipe, names_of
 from local_models.moe.whole import whole
+
+ROW_BYTES = 16
+"""What torch's grouped products want a row of experts' weights to be a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,10 @@ def build(
     configs = [read_config(one.folder) for one in (base, *models)]
     for other in configs[1:]:
         refuse_unlike(configs[0], other)
-    family = family_for(configs[0], shared=made_of.shared is not None)
-    made_of = made_of if made_of.shared or not family.shared else _with_idle(made_of)
-    _refuse_unfit(configs[0], made_of, gate)
+    family, made_of = fitted(base.folder, made_of)
+    wanted = (configs[0]["num_hidden_layers"], len(made_of.experts), configs[0]["hidden_size"])
+    if tuple(gate.shape) != wanted:
+        raise InputError(f"the gate is {tuple(gate.shape)} and this mixture needs {wanted}: layers, experts, width")
     neurons = configs[0]["intermediate_size"]
     config = mixture_config(
         configs[0],
@@ -95,19 +99,51 @@ def build(
     )
 
 
+def fitted(folder: Path, made_of: Recipe) -> tuple[Family, Recipe]:
+    """The class that a mixture of this base becomes, and the recipe with the shared expert that the class must have.
+
+    Raises:
+        InputError: there is no such class, or the layers cannot be split so.
+        WeightsError: the base cannot be read.
+    """
+    config = read_config(folder)
+    family = family_for(config, shared=made_of.shared is not None)
+    pieces, neurons = made_of.experts[0].pieces, config["intermediate_size"]
+    if neurons % pieces:
+        raise InputError(f"{neurons} neurons cannot be split into {pieces} equal pieces; take a divisor of {neurons}")
+    _refuse_ragged(folder, config, pieces)
+    return family, made_of if made_of.shared or not family.shared else _with_idle(made_of)
+
+
 def _with_idle(made_of: Recipe) -> Recipe:
     return Recipe(
         made_of.experts, made_of.source, made_of.active, FeedForward(()), noise=made_of.noise, seed=made_of.seed
     )
 
 
-def _refuse_unfit(config: Mapping[str, Any], made_of: Recipe, gate: Tensor) -> None:
-    pieces, neurons = made_of.experts[0].pieces, config["intermediate_size"]
-    if neurons % pieces:
-        raise InputError(f"{neurons} neurons cannot be split into {pieces} equal pieces; take a divisor of {neurons}")
-    wanted = (config["num_hidden_layers"], len(made_of.experts), config["hidden_size"])
-    if tuple(gate.shape) != wanted:
-        raise InputError(f"the gate is {tuple(gate.shape)} and this mixture needs {wanted}: layers, experts, width")
+def _refuse_ragged(folder: Path, config: Mapping[str, Any], pieces: int) -> None:
+    """Rows of experts are whole 16 bytes in the dtype that transformers loads, or its grouped products refuse them."""
+    neurons, hidden, dtype = config["intermediate_size"], config["hidden_size"], _dtype(folder, config)
+
+    def whole_rows(width: int) -> bool:
+        return width * dtype.itemsize % ROW_BYTES == 0
+
+    said = f"in {str(dtype).removeprefix('torch.')} is no multiple of {ROW_BYTES} bytes, as transformers' experts need"
+    if not whole_rows(hidden):
+        raise InputError(f"the hidden size of {hidden} {said}: no mixture of these models would run")
+    if not whole_rows(neurons // pieces):
+        fit = [str(count) for count in range(1, neurons + 1) if neurons % count == 0 and whole_rows(neurons // count)]
+        advice = f"{neurons} neurons can be split into {', '.join(fit)}" if fit else "no number of pieces would do"
+        raise InputError(f"an expert's width of {neurons // pieces} {said}; {advice}")
+
+
+def _dtype(folder: Path, config: Mapping[str, Any]) -> torch.dtype:
+    """That which plain transformers loads: what the configuration names, else what is stored."""
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    if isinstance(named, torch.dtype):
+        return named
+    with Checkpoint(folder) as opened:
+        return dtype_of(opened, dense_name(0, "up"))
 
 
 class _Plan:
@@ -139,7 +175,7 @@ class _Plan:
 
     def _matrix(self, name: str, layer: int, matrix: str, expert: FeedForward, place: int | None) -> Written:
         """One matrix of one expert: a straight copy where it is one."""
-        like = self._opened[expert.models[0] if expert.models else 0].tensors[dense_name(layer, matrix)]
+        like = self._opened[expert.models[0] if expert.models else 0].tensor(dense_name(layer, matrix))
         noisy = self._made_of.noise and place is not None
         plain = len(expert.models) == 1 and expert.pieces == 1 and not noisy
         if plain and (expert.scale == 1 or matrix != "down"):

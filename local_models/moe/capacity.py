@@ -32,6 +32,8 @@ class Capacity:
         factors = [*(factor for _, factor in self.train), self.evaluation]
         if not steps or steps != sorted(set(steps)) or not all(0 <= factor < math.inf for factor in factors):
             raise InputError("a capacity schedule is (step, factor) pairs by rising step, each factor 0 or more")
+        if self.least < 0:
+            raise InputError(f"least = {self.least}: an expert has 0 places or more")
 
     def factor(self, step: int) -> Fraction:
         """The training factor at this step."""

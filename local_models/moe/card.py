@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eot.errors import InputError
+from eot.text import counted
 from local_models.digests import digest_of, weights_digests
 from local_models.grafting.build import CARD
 
@@ -53,7 +54,7 @@ def write_card(lineage: Lineage, folder: Path) -> None:
     experts = ", ".join(lineage.experts)
     trained = "; ".join(str(one["said"]) for one in lineage.trained) or "not trained since it was built"
     (folder / CARD).write_text(
-        f"# A mixture of {len(lineage.experts)} experts of {lineage.base.name}\n\n"
+        f"# A mixture of {counted(len(lineage.experts), 'expert')} of {lineage.base.name}\n\n"
         f"Experts: {experts}; {lineage.active} of them for each token. Shared expert: {lineage.shared}. "
         f"Gate: {lineage.gate}; {trained}.\n\n"
         f"{lineage.parameters:,} parameters, {lineage.active_parameters:,} of them for a token. Class "

@@ -48,13 +48,21 @@ def read(checkpoint: Checkpoint, name: str) -> Tensor:
     Raises:
         WeightsError: there is none, or it is quantised.
     """
-    stored = checkpoint.tensors.get(name)
-    if stored is None:
-        raise WeightsError(f"{checkpoint.folder} has no tensor {name}")
-    if stored.dtype not in _DTYPES:
-        raise WeightsError(f"{name} of {checkpoint.folder} is of type {stored.dtype}; give a checkpoint of floats")
+    stored, dtype = checkpoint.tensor(name), dtype_of(checkpoint, name)
     whole = bytearray()
     for block in checkpoint.blocks(stored):
         whole += block
-    found = torch.frombuffer(whole, dtype=_DTYPES[stored.dtype]).view(stored.shape)
+    found = torch.frombuffer(whole, dtype=dtype).view(stored.shape)
     return found if found.dtype == torch.float64 else found.float()
+
+
+def dtype_of(checkpoint: Checkpoint, name: str) -> torch.dtype:
+    """What one tensor of a checkpoint is stored in.
+
+    Raises:
+        WeightsError: there is none, or it is quantised.
+    """
+    stored = checkpoint.tensor(name).dtype
+    if stored not in _DTYPES:
+        raise WeightsError(f"{name} of {checkpoint.folder} is of type {stored}; give a checkpoint of floats")
+    return _DTYPES[stored]

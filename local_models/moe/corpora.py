@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from eot.errors import InputError
+from eot.text import counted
 
 WINDOW = 256
 HELD_OUT = 0.1
@@ -69,8 +70,8 @@ def read_corpus(
     ]
     if not (len(rows[0]) and len(rows[1])):
         raise InputError(
-            f"the corpus {name} in {path} is too short: {len(texts)} documents do not fill a window of {window} tokens "
-            "to learn from and another, of other documents, to be judged on"
+            f"the corpus {name} in {path} is too short: {counted(len(texts), 'document')} cannot fill a window of "
+            f"{window} tokens to learn from and another, of other documents, to be judged on"
         )
     return Corpus(name, rows[0], rows[1], path.name)
 

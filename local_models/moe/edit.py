@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from eot.errors import InputError
+from eot.text import counted
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
 from local_models.moe.build import Source
 from local_models.moe.card import Lineage, Part, read_card, write_card
 from local_models.moe.computed import computed, read
-from local_models.moe.family import FAMILIES, MATRICES, Family, dense_name
+from local_models.moe.family import DENSE, FAMILIES, MATRICES, Family, dense_name
 from local_models.moe.recipe import SHARE
 from local_models.moe.whole import whole
 
@@ -33,12 +34,15 @@ def add_expert(folder: Path, model: Source, rows: Tensor, out: Path) -> Lineage:
         out: a folder that does not exist yet.
 
     Raises:
-        InputError: its experts are pieces of layers, the model is of another shape, or the folder exists.
+        InputError: its experts are pieces of layers, the model is of another shape or has an expert's name, or the
+            folder exists.
         WeightsError: a checkpoint is damaged, or the disk is full.
     """
     config, card, family = _opened(folder)
     _refuse_other_shape(config, read_config(model.folder), family)
     count = len(card.experts)
+    if model.name in card.experts:
+        raise InputError(f"the mixture has an expert called {model.name} already; give the model another name")
     if tuple(rows.shape) != (config["num_hidden_layers"], config["hidden_size"]):
         raise InputError(f"the new rows are {tuple(rows.shape)}; give one of the hidden state's width for each layer")
     with ExitStack() as stack:
@@ -48,7 +52,7 @@ def add_expert(folder: Path, model: Source, rows: Tensor, out: Path) -> Lineage:
         def more() -> Iterator[Written]:
             for layer in range(config["num_hidden_layers"]):
                 for matrix in MATRICES:
-                    name, like = family.expert(layer, count, matrix), new.tensors[dense_name(layer, matrix)]
+                    name, like = family.expert(layer, count, matrix), new.tensor(dense_name(layer, matrix))
                     if matrix == "down" and card.shared != "none":
                         yield computed(name, like.shape, like.dtype, _halved(new, like.name))
                     else:
@@ -79,7 +83,7 @@ def drop_expert(folder: Path, expert: int, out: Path) -> Lineage:
         raise InputError(f"there is no expert {expert}: they are numbered 0 to {count - 1}")
     if count - 1 < config["num_experts_per_tok"]:
         raise InputError(
-            f"{count - 1} experts would be left, and {config['num_experts_per_tok']} are active for a token"
+            f"{counted(count - 1, 'expert')} would be left, and {config['num_experts_per_tok']} are active for a token"
         )
     kept = [place for place in range(count) if place != expert]
     with Checkpoint(folder) as mixture:
@@ -100,6 +104,11 @@ def _opened(folder: Path) -> tuple[dict[str, Any], Lineage, Family]:
 
 
 def _refuse_other_shape(mixture: dict[str, Any], model: dict[str, Any], family: Family) -> None:
+    if model.get("model_type") not in DENSE:
+        raise InputError(
+            f"the new expert is of type {model.get('model_type')}: give a dense model, a fine-tuned copy of the "
+            f"mixture's base ({', '.join(DENSE)})"
+        )
     width = mixture["moe_intermediate_size" if family.shared else "intermediate_size"]
     for name, ours in (
         ("num_hidden_layers", mixture["num_hidden_layers"]),

@@ -46,7 +46,7 @@ def explain(model: Any, tokenizer: Any, text: str) -> Explained:
     """Read a text with a loaded mixture and say who took what.
 
     Raises:
-        InputError: the text is empty, has more than 1,024 tokens, or the model is no mixture.
+        InputError: the text is empty, has more than 1,024 tokens, or the model is no mixture or routes by NaN.
     """
     ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
     if not 0 < len(ids) <= MOST_TOKENS:

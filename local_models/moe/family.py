@@ -58,6 +58,8 @@ QWEN2_MOE = Family(
     experts_key="num_experts",
 )  # fmt: skip
 FAMILIES: Mapping[str, Family] = {one.model_type: one for one in (MIXTRAL, QWEN2_MOE)}
+DENSE = ("llama", "mistral", "qwen2")
+"""The `model_type`s that mixtures are made of."""
 MATRICES = ("gate", "up", "down")
 
 
@@ -73,7 +75,7 @@ def family_for(config: Mapping[str, Any], *, shared: bool) -> Family:
         InputError: there is none that computes what these models compute.
     """
     kind = config.get("model_type")
-    if kind not in {"llama", "mistral", "qwen2"}:
+    if kind not in DENSE:
         raise InputError(
             f"mixtures are made of Llama, Mistral and Qwen2 models; these are of type {kind}, which no class of "
             "mixtures computes alike"

@@ -19,13 +19,13 @@ from torch import Tensor
 from eot.errors import InputError
 from local_models.moe.branches import LINEAGE as BRANCH
 from local_models.moe.branches import feed_forward, train_branch
-from local_models.moe.build import Source, build, random_gate
+from local_models.moe.build import Source, build, fitted, random_gate
 from local_models.moe.card import Part, read_card
 from local_models.moe.corpora import Corpus
 from local_models.moe.descent import Schedule, Watch, digest
 from local_models.moe.gate_init import TOKENS, hidden_gate, ridge_gate, router_inputs
 from local_models.moe.judge import Judged, judge_dense, judge_mixture
-from local_models.moe.recipe import recipe
+from local_models.moe.recipe import Recipe, recipe, refuse_untaught
 from local_models.moe.routing import routers_of
 from local_models.moe.train import RouterLosses, Training, Trains, train_mixture
 from local_models.transformers_load import load_model
@@ -81,7 +81,9 @@ class Journey:
         return report
 
     def _begin(self) -> None:
-        """A journey that was interrupted goes on only as it was begun."""
+        """A journey that cannot end in a mixture is not begun; one that was interrupted goes on only as it was."""
+        fitted(self.base.folder, self._recipe)
+        refuse_untaught(self.plan.trains, self.plan.active)
         asked = {
             "base": asdict(Part.of(self.base.folder, self.base.name)),
             "plan": asdict(self.plan),
@@ -115,9 +117,14 @@ class Journey:
             "domains": {corpus.name: corpus.source for corpus in self.corpora},
             "held_tokens": {corpus.name: corpus.held.numel() for corpus in self.corpora},
             "plan": asdict(self.plan),
+            "retaught": self._retaught,
             "systems": systems,
             "curves": {"branches": branches, "mixture": trained},
         }
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return recipe(len(self.corpora), active=self.plan.active, seed=self.plan.seed)
 
     def _at(self, domain: str) -> Path:
         return self.work / "branches" / domain
@@ -145,9 +152,14 @@ class Journey:
         )  # fmt: skip
 
     def _rest(self, corpus: Corpus) -> Tensor:
-        """What the branch has not learnt from, or all where there is no more."""
+        """What the branch has not learnt from, or all where there is no more: [n, T]."""
         rest = corpus.taught[len(corpus.first(self.plan.branch.tokens)) :]
         return rest if len(rest) else corpus.taught
+
+    @property
+    def _retaught(self) -> list[str]:
+        """The domains of which gate and mixture learn from what their branch has learnt from: there is no more."""
+        return [corpus.name for corpus in self.corpora if len(self._rest(corpus)) == len(corpus.taught)]
 
     def _judge_dense(self) -> None:
         names = ["base", *(f"branch {corpus.name}" for corpus in self.corpora), "weight average"]
@@ -173,6 +185,11 @@ class Journey:
         if kept.exists():
             return load_file(kept)
         self.tell("gates: reading the routers' inputs")
+        if self._retaught:
+            self.tell(
+                f"note: of {', '.join(self._retaught)} there is no more text than the branches learnt from, so gate "
+                "and mixture learn from the same windows; give more text, or fewer --tokens"
+            )
         model = self._loaded(self.base.folder)
         count = max(1, TOKENS // self.corpora[0].taught.shape[1])
         seen = router_inputs(model, [self._rest(corpus)[:count] for corpus in self.corpora])
@@ -189,8 +206,7 @@ class Journey:
         out = self.work / "built"
         if not out.exists():
             models = [Source(self._at(corpus.name), corpus.name) for corpus in self.corpora]
-            made_of = recipe(len(models), active=self.plan.active, seed=self.plan.seed)
-            build(self.base, models, made_of, self._gates["ridge"], out, gate_from="closed-form ridge")
+            build(self.base, models, self._recipe, self._gates["ridge"], out, gate_from="closed-form ridge")
         return out
 
     def _judge_untrained(self) -> None:

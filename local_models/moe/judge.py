@@ -47,7 +47,11 @@ def judge_dense(model: Any, held: Mapping[str, Tensor]) -> Judged:
 
 @torch.inference_mode()
 def judge_mixture(model: Any, held: Mapping[str, Tensor]) -> Judged:
-    """As `judge_dense`, and the load of every layer."""
+    """As `judge_dense`, and the load of every layer.
+
+    Raises:
+        InputError: a router's logits are not finite.
+    """
     lost: dict[str, list[float]] = {}
     spread: dict[str, Spread] = {}
     for name, windows in held.items():

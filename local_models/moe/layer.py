@@ -17,7 +17,7 @@ from eot.errors import InputError, UnknownNameError
 from local_models.moe.capacity import Capacity, limited
 from local_models.moe.dispatch import DISPATCHES, Dispatch
 from local_models.moe.feed_forward import Experts, SharedExpert, Sizes
-from local_models.moe.routers.route import Gate, Route, Router
+from local_models.moe.routers.route import Gate, Route, Router, refuse_unsound
 
 
 class Mixed(NamedTuple):
@@ -54,6 +54,7 @@ class MoELayer(nn.Module):
         dispatch: str = "grouped",
     ) -> None:
         super().__init__()
+        refuse_unsound(router)
         router.most(sizes.experts)
         if dispatch not in DISPATCHES:
             raise UnknownNameError("dispatch", dispatch, DISPATCHES)

@@ -7,11 +7,12 @@ DeepSeekMoE, 2401.06066). Outputs are scaled so that equal weights over all expe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from eot.errors import InputError
+from eot.text import counted
 
 Shared = Literal["none", "base", "mean"]
 IDLE_WIDTH = 64
@@ -56,7 +57,7 @@ class Recipe:
         count = len(self.experts)
         if not 1 <= self.active <= count:
             raise InputError(
-                f"{self.active} active of {count} experts: between 1 and {count} can be active for a token"
+                f"{self.active} active of {counted(count, 'expert')}: between 1 and {count} can be active for a token"
             )
 
 
@@ -119,6 +120,15 @@ def _shared(models: int, pieces: int, shared_pieces: int, shared: Shared) -> Fee
     if shared == "none":
         return None
     return FeedForward((0,) if shared == "base" else tuple(range(1, models + 1)))
+
+
+def refuse_untaught(trains: Collection[str], active: int) -> None:
+    """Raise an InputError if routers are to be trained alone whose one active expert always has all the weight."""
+    if active == 1 and "router" in trains:
+        raise InputError(
+            "with one active expert its weight is always 1, so its router learns nothing from the text: "
+            "build the mixture with --active 2, train it, and set num_experts_per_tok to 1 afterwards if you must"
+        )
 
 
 def names_of(recipe: Recipe, names: Sequence[str]) -> list[str]:

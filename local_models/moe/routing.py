@@ -92,7 +92,17 @@ class Load:
 
 
 def load_of(layers: Sequence[Routed]) -> list[Load]:
-    """The load of each layer."""
+    """The load of each layer, lowest first.
+
+    Raises:
+        InputError: a router's logits are not finite: whom it asked says nothing then.
+    """
+    for at, layer in enumerate(layers):
+        if not bool(layer.logits.isfinite().all()):
+            raise InputError(
+                f"the router of layer {at} gives what is no finite number: look for NaN or infinity in its weights, "
+                "or in the layers below it"
+            )
     return [
         Load(
             tuple(losses.shares(layer.experts, layer.logits.shape[-1]).tolist()),

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from eot.errors import InputError
 from local_models.grafting.build import carry, read_config
 from local_models.grafting.tensors import Checkpoint, Written, write
-from local_models.moe.card import Part, read_card, write_card
+from local_models.moe.card import Lineage, Part, read_card, write_card
 from local_models.moe.computed import computed
 from local_models.moe.descent import Loss, Schedule, Task, Watch, descend, language_loss
 from local_models.moe.family import FAMILIES
 from local_models.moe.parts import part_of, tasked_experts, train_only_experts
+from local_models.moe.recipe import refuse_untaught
 from local_models.moe.routers.route import Route
 from local_models.moe.routing import balance_loss, watched, z_loss
 from local_models.moe.whole import whole
@@ -69,11 +69,8 @@ def trained_of(model: Any, what: Trains) -> dict[str, torch.nn.Parameter]:
     }
     config = model.config
     normalised = config.model_type == "mixtral" or getattr(config, "norm_topk_prob", False)
-    if what == "router" and config.num_experts_per_tok == 1 and normalised:
-        raise InputError(
-            "with one active expert its weight is always 1, so its router learns nothing from the text: "
-            "build the mixture with --active 2, train it, and set num_experts_per_tok to 1 afterwards if you must"
-        )
+    if normalised:
+        refuse_untaught((what,), config.num_experts_per_tok)
     return found
 
 
@@ -104,9 +101,10 @@ def train_mixture(
         watch: is told each step.
 
     Raises:
-        InputError, WeightsError: as `descend` and `trained_of`; the folder exists or cannot be written.
+        InputError, WeightsError: as `descend` and `trained_of`; the mixture has no card; the folder exists or cannot
+            be written.
     """
-    trained = trained_of(model, training.what)
+    trained, card = trained_of(model, training.what), read_card(folder)
     state = out.with_name(f".{out.name}.state.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     esft = training.what == "esft"
@@ -124,13 +122,13 @@ def train_mixture(
         for handle in handles:
             handle.remove()
     said = f"{training.what} trained on {len(made) * training.schedule.batch * windows.shape[1]:,} tokens"
-    save(folder, trained, out, {"said": said, **asdict(training), "curve": made})
+    save(folder, trained, out, card.trained_by({"said": said, **asdict(training), "curve": made}))
     state.unlink(missing_ok=True)
     return made
 
 
-def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, how: dict[str, Any]) -> None:
-    """Write the mixture with these parameters, in float32; all else byte by byte as it was."""
+def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, card: Lineage) -> None:
+    """Write the mixture with these parameters, in float32, and this card; all else byte by byte as it was."""
     with whole(out) as fresh, Checkpoint(folder) as opened:
         changed = dict(_as_stored(trained, folder))
         write(
@@ -142,7 +140,7 @@ def save(folder: Path, trained: Mapping[str, torch.nn.Parameter], out: Path, how
         )
         shutil.copyfile(folder / "config.json", fresh / "config.json")
         carry(folder, fresh)
-        write_card(read_card(folder).trained_by(how), fresh)
+        write_card(card, fresh)
 
 
 def _as_stored(trained: Mapping[str, torch.nn.Parameter], folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:

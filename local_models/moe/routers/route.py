@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,18 @@ class Router(Protocol):
 
     def __call__(self, gate: Gate, x: Tensor, *, training: bool, sequences: int = 1) -> Route:
         """Route T H; the T tokens are `sequences` sequences of equal length, one after the other."""
+
+
+def refuse_unsound(router: Any) -> None:
+    """Look at a router's numbers, whichever they are: its counts (whole numbers), weights, factors and shares.
+
+    Raises:
+        InputError: a count is below 1, or another number is negative or not finite.
+    """
+    for each in fields(router):
+        value, least = getattr(router, each.name), int("int" in str(each.type))
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise InputError(f"{type(router).__name__}: {each.name} = {value}: a finite number of {least} or more")
 
 
 def checked(k: int, experts: int) -> int:
