@@ -8,6 +8,8 @@ import weights  # noqa: F401  (it reads EOT_HOME, which tests are not to see)
 from pytest_socket import socket_allow_hosts
 
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
+for mine in [name for name in os.environ if name.endswith("_API_KEY") or name.startswith("EOT_")]:
+    del os.environ[mine]  # here and not in a fixture: those of a module come first, and begin servers
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -15,13 +17,6 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 def only_loopback():
     """Loopback and Unix sockets are open; whatever else a test tries to reach fails at once."""
     socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
-
-
-@pytest.fixture(autouse=True)
-def no_settings_of_mine(monkeypatch):
-    for variable in os.environ:
-        if variable.endswith("_API_KEY") or variable.startswith("EOT_"):
-            monkeypatch.delenv(variable)
 
 
 @pytest.fixture
