@@ -2,8 +2,8 @@
 
 Dense is one SwiGLU network as wide as the experts that a token meets (equal active parameters), by torch's own linear
 layers, and once more by the layer's own products: a layer of one such expert, `one_expert`. Transformers' blocks have
-the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 of each tensor's largest value
-(the gate's gradient is a sum over all tokens, up to 100) or the benchmark fails.
+the same weights and their own default dispatch; outputs and gradients must agree to 1e-5 or the benchmark fails, the
+gate's gradient to 1e-5 of its largest value: that is up to 100, a sum over all tokens, which float32 cannot add closer.
 All run in turns, gradients dropped before each run; a ratio is the median of the turns' ratios. Widths: SmolLM2-135M's.
 `--device cuda --dtype bfloat16` measures a GPU. In half precision the blocks are not compared: theirs routes in it and
 ours in fp32, so a token between two experts goes another way.
@@ -103,19 +103,20 @@ def blocks(experts: int) -> dict[str, tuple[nn.Module, MoELayer]]:
 
 
 def agree(theirs: nn.Module, ours: nn.Module, x: Tensor, dy: Tensor) -> None:
-    """Outputs and all gradients to 1e-5 of each one's largest value.
+    """Outputs and all gradients to 1e-5, the gate's to 1e-5 of its largest value.
 
     Raises:
         AssertionError: they differ; it says where.
     """
     results = []
     for module in (theirs, ours):
-        y = step(module, x[None], dy[None])()
+        own = x.detach()[None].requires_grad_()  # its gradient, too, is this module's alone
+        y = step(module, own, dy[None])()
         grads = {name: parameter.grad for name, parameter in module.named_parameters()}
-        results.append({"y": y, "x": x.grad, **grads})
+        results.append({"y": y, "x": own.grad, **grads})
     for name, expected in results[0].items():
-        near = 1e-5 * float(expected.detach().abs().max())
-        torch.testing.assert_close(results[1][name], expected, rtol=0, atol=near, msg=lambda why, at=name: at + why)
+        near = 1e-5 * (float(expected.abs().max()) if name == "gate.weight" else 1)
+        torch.testing.assert_close(results[1][name], expected, rtol=1e-5, atol=near, msg=lambda why, at=name: at + why)
 
 
 def against(tokens: int, experts: int, repeats: int, dispatches: Iterable[str]) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 # Beside this file lies one that is named like a package of ours: this folder must come last.
@@ -80,6 +81,21 @@ def differences(report: Mapping[str, Any], name: str) -> str:
     return "\n".join(f"{name} less {other}: {mixture_report.written(gap)}" for other, gap in found.items())
 
 
+def spread(report: Mapping[str, Any], name: str) -> str:
+    """Each domain's own expert: its share of the choices over all layers and in the first; the routers' entropy."""
+    said = []
+    for at, domain in enumerate(report["domains"]):
+        found = report["systems"][name]["spread"][domain]
+        own, entropy = [layer[at] for layer in found["shares"]], found["entropy"]
+        taught, held = report["documents"][domain]
+        said.append(
+            f"{name}, {domain} ({taught} documents read to learn from, {held} held out): own expert "
+            f"{mean(own):.0%} of the choices, {own[0]:.0%} in the first layer; entropy {mean(entropy):.2f} nats "
+            f"({min(entropy):.2f} to {max(entropy):.2f})"
+        )
+    return "\n".join(said)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
@@ -108,6 +124,7 @@ def main() -> None:
     report = grow(growing, Place(out), None, as_json=False)
     said = [markdown(mixture_report.lines(report))]
     said += [differences(report, f"ridge gate, {active} active") for active in (2, 1)]
+    said.append(spread(report, "ridge gate, 1 active"))
     Console().print("\n\n".join(said), markup=False, highlight=False, soft_wrap=True)
     for plot in out.glob("*.png") if asked.plots else ():
         shutil.copyfile(plot, asked.plots / f"moe-{plot.name}")

@@ -21,6 +21,9 @@ from local_models.digests import digest_of
 from local_models.once import TRANSFORMERS
 from local_models.weights import converted, only_one
 
+ROW_BYTES = 16
+"""What torch's grouped products want a row of experts' weights to be a multiple of."""
+
 
 def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Any]:
     """Return (model, tokenizer). Runs no code that comes with a model, and reads no pickles.
@@ -38,9 +41,9 @@ def load_model(path: Path, home: Path, dtype: torch.dtype = torch.bfloat16) -> t
 
 
 def _read_by_any_kernel(model: Any) -> None:
-    """Experts whose rows are not whole 16 bytes are computed one after another: grouped products refuse them."""
+    """Experts whose rows are not whole `ROW_BYTES` are computed one after another: grouped products refuse them."""
     rows = (weight for name, weight in model.named_parameters() if weight.dim() == 3 and ".experts." in name)
-    if any(weight.shape[-1] * weight.element_size() % 16 for weight in rows):
+    if any(weight.shape[-1] * weight.element_size() % ROW_BYTES for weight in rows):
         model.set_experts_implementation("eager")
 
 

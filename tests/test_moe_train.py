@@ -37,7 +37,7 @@ def language(start, step, rows=24, length=32):
 def corpora():
     """`up` and `down` are spoken with other tokens, so that a router can tell them apart."""
     return [
-        Corpus(name, language(*how)[:18], language(*how)[18:], f"{name}.txt")
+        Corpus(name, language(*how)[:18], language(*how)[18:], f"{name}.txt", (1, 1))
         for name, how in {"up": (0, 1), "down": (32, -3)}.items()
     ]
 

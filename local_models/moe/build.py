@@ -23,9 +23,7 @@ from local_models.moe.computed import computed, dtype_of, read
 from local_models.moe.family import MATRICES, Family, dense_name, family_for, mixture_config
 from local_models.moe.recipe import FeedForward, Recipe, names_of
 from local_models.moe.whole import whole
-
-ROW_BYTES = 16
-"""What torch's grouped products want a row of experts' weights to be a multiple of."""
+from local_models.transformers_load import ROW_BYTES
 
 
 @dataclass(frozen=True)

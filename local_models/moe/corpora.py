@@ -27,12 +27,16 @@ _SUFFIXES = frozenset({".txt", ".md", ".py", ".rst", ".jsonl"})
 
 @dataclass(frozen=True)
 class Corpus:
-    """One domain: `taught` [N, T] and `held` [M, T] windows, from different documents; `source` says of what."""
+    """One domain: `taught` [N, T] and `held` [M, T] windows, from different `documents` (of either so many).
+
+    `source` says of what.
+    """
 
     name: str
     taught: Tensor
     held: Tensor
     source: str
+    documents: tuple[int, int]
 
     def first(self, tokens: int) -> Tensor:
         """So many windows that are taught as have `tokens` tokens: [n, T]."""
@@ -64,16 +68,14 @@ def read_corpus(
     texts = documents(path)
     random.Random(seed).shuffle(texts)  # noqa: S311  (an order, not a secret)
     held = max(1, round(HELD_OUT * len(texts)))
-    rows = [
-        _windows(part, tokenizer, window, tokens)
-        for part, tokens in zip((texts[held:], texts[:held]), most, strict=True)
-    ]
-    if not (len(rows[0]) and len(rows[1])):
+    taught, read = _windows(texts[held:], tokenizer, window, most[0])
+    apart, read_apart = _windows(texts[:held], tokenizer, window, most[1])
+    if not (len(taught) and len(apart)):
         raise InputError(
             f"the corpus {name} in {path} is too short: {counted(len(texts), 'document')} cannot fill a window of "
             f"{window} tokens to learn from and another, of other documents, to be judged on"
         )
-    return Corpus(name, rows[0], rows[1], path.name)
+    return Corpus(name, taught, apart, path.name, (read, read_apart))
 
 
 def read_text(path: Path, tokenizer: Any, *, window: int, most: int, seed: int = 0) -> Tensor:
@@ -84,7 +86,7 @@ def read_text(path: Path, tokenizer: Any, *, window: int, most: int, seed: int =
     """
     texts = documents(path)
     random.Random(seed).shuffle(texts)  # noqa: S311  (an order, not a secret)
-    found = _windows(texts, tokenizer, window, most)
+    found, _ = _windows(texts, tokenizer, window, most)
     if not len(found):
         raise InputError(f"the text {path} does not fill a window of {window} tokens; give more of it")
     return found
@@ -133,13 +135,17 @@ def _text_of(line: str, place: str) -> str:
     return text
 
 
-def _windows(texts: Sequence[str], tokenizer: Any, window: int, most: int | None) -> Tensor:
-    """The documents one after another, each with its end token, cut into [N, T]; what is left over is dropped."""
+def _windows(texts: Sequence[str], tokenizer: Any, window: int, most: int | None) -> tuple[Tensor, int]:
+    """The documents one after another, each with its end token, cut into [N, T], and how many were read.
+
+    What is left over is dropped.
+    """
     ids: list[int] = []
+    read = 0
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for text in texts:
+    for read, text in enumerate(texts, start=1):  # noqa: B007  (how far it came is wanted)
         ids += tokenizer.encode(text, add_special_tokens=False) + end
         if most is not None and len(ids) >= max(most, window):
             break
     count = len(ids) // window if most is None else min(len(ids), max(most, window)) // window
-    return torch.tensor(ids[: count * window], dtype=torch.long).view(count, window)
+    return torch.tensor(ids[: count * window], dtype=torch.long).view(count, window), read

@@ -17,13 +17,14 @@ from local_models.moe.capacity import queue
 from local_models.moe.feed_forward import Experts
 from local_models.moe.grouped import grouped_mm, per_expert
 from local_models.moe.routers.route import Route
+from local_models.transformers_load import ROW_BYTES
 
 Dispatch = Callable[[Tensor, Route, Experts, Tensor | None], Tensor]
 
 
 def grouped(x: Tensor, route: Route, own: Experts, kept: Tensor | None) -> Tensor:
-    """The fastest that the device has: see `grouped`. GPUs' grouped product wants rows of whole sixteen bytes."""
-    aligned = all(width % 8 == 0 for width in own.down_proj.shape[1:])
+    """The fastest that the device has: see `grouped`. GPUs' grouped product wants rows of whole `ROW_BYTES`."""
+    aligned = all(width * 2 % ROW_BYTES == 0 for width in own.down_proj.shape[1:])  # autocast makes two bytes of any
     way = grouped_mm if aligned and x.device.type != "cpu" else per_expert
     return way(x, route, own, kept)
 

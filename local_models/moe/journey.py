@@ -115,6 +115,7 @@ class Journey:
         return {
             "base": self.base.name,
             "domains": {corpus.name: corpus.source for corpus in self.corpora},
+            "documents": {corpus.name: list(corpus.documents) for corpus in self.corpora},
             "held_tokens": {corpus.name: corpus.held.numel() for corpus in self.corpora},
             "plan": asdict(self.plan),
             "retaught": self._retaught,
@@ -144,7 +145,7 @@ class Journey:
         if self._at(corpus.name).exists():
             return
         self.tell(f"branch {corpus.name}: {self.plan.branch.tokens:,} tokens")
-        own = Corpus(corpus.name, corpus.first(self.plan.branch.tokens), corpus.held, corpus.source)
+        own = replace(corpus, taught=corpus.first(self.plan.branch.tokens))
         model = self._loaded(self.base.folder)
         train_branch(
             self.base.folder, model, own, self.plan.branch, self._at(corpus.name), called=self.base.name,
